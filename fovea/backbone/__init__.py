@@ -1,0 +1,1 @@
+"""Backbones: patches, windows and a state become the next state."""

@@ -1,0 +1,112 @@
+"""A plain timm ViT as a foveal backbone: state tokens in place of CLS, an MLP in place of a table."""
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from fovea.backbone.attention import attention_class
+from fovea.backbone.config import TimmViTConfig
+from fovea.backbone.position import PositionMLP
+from fovea.interfaces import Backbone
+
+
+class TimmViT(Backbone):
+    """Backbone ``timm_vit``: any plain timm ViT by name. Paper, section 4.
+
+    ``patch_embed``, ``blocks`` and ``norm`` are timm's own modules under timm's own names, so its
+    weights load. CLS token, registers, position table and classifier are left out; the state
+    tokens and the position MLP are new.
+
+    Raises:
+        ValueError: timm does not know the arch, or it is no plain ViT.
+    """
+
+    Config = TimmViTConfig
+
+    def __init__(self, config: TimmViTConfig, *, patch_size: int, channels: int):
+        super().__init__()
+        if not len(config.mean) == len(config.std) == channels:
+            raise ValueError(
+                f"backbone.mean and backbone.std need {channels} values each, one per channel"
+            )
+        vit = _plain_vit(config, patch_size, channels)
+        self.width: int = vit.embed_dim
+        self.num_state_tokens = config.state_tokens
+        self.mean, self.std = config.mean, config.std
+        self.patch_embed = vit.patch_embed
+        self.blocks = vit.blocks
+        self.norm = vit.norm
+        self.position = PositionMLP(self.width)
+        self.state_tokens = nn.Parameter(torch.empty(config.state_tokens, self.width))
+        nn.init.trunc_normal_(self.state_tokens, std=0.02 if config.init == "timm" else 0.2)
+        if config.init == "xavier":
+            self.apply(_xavier)
+        shape = (channels, 1, 1)
+        self.register_buffer("_mean", torch.tensor(config.mean).view(shape), persistent=False)
+        self.register_buffer("_std", torch.tensor(config.std).view(shape), persistent=False)
+
+    def initial_state(self, batch: int) -> Tensor:
+        """Return the learned state tokens [batch, K, D]."""
+        return self.state_tokens.expand(batch, -1, -1)
+
+    def forward(self, patches: Tensor, windows: Tensor, state: Tensor) -> Tensor:
+        """See: patches [B, N, C, P, P], windows [B, N, 3], state [B, K, D] -> state [B, K, D].
+
+        Whoever runs a sequence detaches the state between glimpses; the learned first state is
+        given as it is, so that it learns.
+        """
+        tokens = self.embed(patches) + self.position(windows)  # [B, N, D]
+        tokens = torch.cat([state.to(tokens.dtype), tokens], dim=1)  # [B, K + N, D]
+        for block in self.blocks:
+            tokens = block(tokens)
+        seen: Tensor = self.norm(tokens[:, : self.num_state_tokens])
+        return seen
+
+    def embed(self, patches: Tensor) -> Tensor:
+        """Embed patches [B, N, C, P, P] -> [B, N, D]: PatchEmbed's convolution as one product."""
+        convolution = self.patch_embed.proj
+        pixels = ((patches - self._mean) / self._std).flatten(2)  # [B, N, C*P*P]
+        tokens = F.linear(pixels, convolution.weight.flatten(1), convolution.bias)
+        embedded: Tensor = self.patch_embed.norm(tokens)
+        return embedded
+
+    def no_weight_decay(self) -> set[str]:
+        """Spare the state tokens."""
+        return {"state_tokens"}
+
+
+def _plain_vit(config: TimmViTConfig, patch_size: int, channels: int) -> VisionTransformer:
+    """Let timm build the ViT; refuse those whose forward is more than embed, blocks, norm."""
+    if not timm.is_model(config.arch):
+        near = timm.list_models(f"*{config.arch.split('_patch')[0]}*")[:3]
+        hint = f"; similar are {', '.join(near)}" if near else ""
+        raise ValueError(f"backbone.arch: timm has no model '{config.arch}'{hint}")
+    sizes = {"embed_dim": config.width, "depth": config.depth, "num_heads": config.heads}
+    chosen = {key: value for key, value in sizes.items() if value is not None}
+    if config.layer_scale is not None:
+        chosen["init_values"] = config.layer_scale
+    vit = timm.create_model(
+        config.arch,
+        pretrained=config.pretrained,
+        num_classes=0,
+        patch_size=patch_size,
+        in_chans=channels,
+        drop_path_rate=config.drop_path,
+        attn_layer=attention_class(config.attention),
+        **chosen,
+    )
+    plain = type(vit) is VisionTransformer and isinstance(vit.norm_pre, nn.Identity)
+    if not plain or isinstance(vit.norm, nn.Identity):
+        raise ValueError(
+            f"backbone.arch: '{config.arch}' is no plain ViT (patch embedding, blocks, final norm)"
+        )
+    return vit
+
+
+def _xavier(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,1 @@
+"""Context builders: a gaze becomes the windows of one glimpse."""

@@ -1,0 +1,1 @@
+"""Data sets: where images, labels and object positions come from."""

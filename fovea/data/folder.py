@@ -1,0 +1,58 @@
+"""Image files below a folder, found by timm's reader."""
+
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from timm.data.readers.reader_image_folder import find_images_and_targets
+
+from fovea.data.config import FolderConfig
+from fovea.images import read_image
+from fovea.interfaces import DataSet, Sample
+
+
+class ImageFolder(DataSet):
+    """Data set ``folder``: labelled by class folders, or flat and without labels.
+
+    The train split is ``root/train`` where that exists, else all of root. Images keep their size.
+
+    Raises:
+        ValueError: the folder does not exist or holds no images.
+    """
+
+    Config = FolderConfig
+
+    def __init__(
+        self, config: FolderConfig, *, split: Literal["train", "val", "test"], channels: int
+    ):
+        self.folder = _split_folder(config, split)
+        found, classes = find_images_and_targets(str(self.folder))
+        if not found:
+            raise ValueError(f"data.root: no images below {self.folder}")
+        self.files = found
+        self.classes = () if set(classes) == {""} else tuple(classes)
+        self.read = partial(read_image, channels=channels, max_pixels=config.max_pixels)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def name(self, index: int) -> str:
+        """Name an image by its path below the split's folder."""
+        return str(Path(self.files[index][0]).relative_to(self.folder))
+
+    def sample(self, index: int, epoch: int) -> Sample:
+        """Read one image as it is; nothing is drawn."""
+        file, label = self.files[index]
+        return Sample(self.read(file).numpy(), label if self.classes else -1)
+
+
+def _split_folder(config: FolderConfig, split: Literal["train", "val", "test"]) -> Path:
+    root = Path(config.root)
+    if not root.is_dir():
+        raise ValueError(f"data.root: there is no folder {root}")
+    folder = root / {"train": config.train, "val": config.val, "test": config.test}[split]
+    if folder.is_dir():
+        return folder
+    if split == "train":
+        return root
+    raise ValueError(f"data.{split}: there is no folder {folder} for the {split} split")

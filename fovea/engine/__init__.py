@@ -1,0 +1,1 @@
+"""The training engine: steps, schedules, checkpoints, logs."""

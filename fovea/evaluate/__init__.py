@@ -1,0 +1,1 @@
+"""Evaluation: accuracy per glimpse, kNN, gaze controls, image size."""

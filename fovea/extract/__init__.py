@@ -1,0 +1,1 @@
+"""Patch extractors: images become a scene that windows are read from."""

@@ -1,0 +1,230 @@
+"""The interfaces a plugin may implement, and what travels between them.
+
+Shapes are written with one letter each: B images, S glimpses, N windows of one glimpse, P patch
+side, C channels, K state tokens, D width. ``windows [B, N, 3]`` hold ``(x, y, zoom)``: x to the
+right and y down in 0..1 of the image's width and height, zoom = log2(shorter side / window side).
+Geometry is float64; patches are float32 in [0, 1].
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from fovea.config import Section
+from fovea.images import Array, Images
+
+
+class Scene(ABC):
+    """A batch of images prepared for reading; nobody downstream knows how, or how large they are.
+
+    Attributes:
+        sizes: int64 [B, 2], (height, width) of each image in pixels.
+    """
+
+    sizes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @abstractmethod
+    def read(self, windows: Tensor) -> Tensor:
+        """Read patches: windows [B, N, 3] -> patches [B, N, C, P, P], float32 in [0, 1].
+
+        Each target pixel is the area average of its source cell inside the image; a cell that lies
+        outside altogether has the extractor's fill colour.
+
+        Raises:
+            ValueError: the windows are not finite, or their shape does not fit the scene.
+        """
+
+
+class PatchExtractor(ABC):
+    """Builds scenes. The constructor takes its config, patch_size (pixels) and fill (0..1)."""
+
+    Config: ClassVar[type[Section]]
+
+    @abstractmethod
+    def __init__(self, config: Section, *, patch_size: int, fill: tuple[float, ...] = (0.5,)):
+        """Store; ``fill`` has one value, or one per channel."""
+
+    @abstractmethod
+    def prepare(self, images: Images, device: torch.device | str | None = None) -> Scene:
+        """Prepare images of any sizes: the only work that grows with the image."""
+
+
+class ContextBuilder(ABC):
+    """Says which windows one glimpse consists of: pure geometry, no pixels.
+
+    Attributes:
+        num_windows: N, the same for every glimpse.
+    """
+
+    Config: ClassVar[type[Section]]
+    num_windows: int
+
+    @abstractmethod
+    def windows(self, gaze: Tensor, sizes: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Lay out windows: gaze [B, 2], sizes [B, 2] -> windows [B, N, 3], float64.
+
+        With a generator what the context randomises is drawn (training); without, it is fixed.
+        """
+
+
+class Backbone(nn.Module, ABC):
+    """Turns one glimpse into the next state. The constructor takes patch_size and channels.
+
+    Attributes:
+        width: D.
+        num_state_tokens: K.
+        mean, std: per channel, in 0..1; the backbone normalises the patches it is given.
+    """
+
+    Config: ClassVar[type[Section]]
+    width: int
+    num_state_tokens: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @abstractmethod
+    def initial_state(self, batch: int) -> Tensor:
+        """Return the learned first state [batch, K, D]."""
+
+    @abstractmethod
+    def forward(self, patches: Tensor, windows: Tensor, state: Tensor) -> Tensor:
+        """See: patches [B, N, C, P, P], windows [B, N, 3], state [B, K, D] -> state [B, K, D].
+
+        Whoever runs a sequence detaches the state between glimpses, so that no gradient runs from
+        one glimpse into the one before; the learned first state is given as it is.
+        """
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters, besides biases and other 1-D ones, that weight decay spares."""
+        return set()
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss, and what to log and to watch beside it.
+
+    Attributes:
+        total: scalar to minimise.
+        metrics: scalars to log, detached.
+        features: [B, D] each, detached; the collapse watch measures their spread.
+    """
+
+    total: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class SSLObjective(nn.Module, ABC):
+    """Trains a backbone without labels; owns the student and all that is trained beside it."""
+
+    Config: ClassVar[type[Section]]
+
+    @abstractmethod
+    def __init__(
+        self, config: Section, *, backbone: Backbone, context: ContextBuilder, policy: "GazePolicy"
+    ):
+        """Store; ``policy`` draws the gazes of a sequence before any policy was trained."""
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, scene: Scene, progress: float, generator: torch.Generator) -> Loss:
+        """Compute the loss of a batch at ``progress`` (0..1 of the schedules)."""
+
+    @abstractmethod
+    def update(self, progress: float) -> None:
+        """Follow an optimiser step, e.g. move an EMA teacher."""
+
+    @abstractmethod
+    def trained_backbone(self) -> Backbone:
+        """Return the network to use after training (DINO: the teacher)."""
+
+
+class GazePolicy(nn.Module, ABC):
+    """Says where to look next. The constructor takes width (D) and num_state_tokens (K)."""
+
+    Config: ClassVar[type[Section]]
+
+    @abstractmethod
+    def forward(self, state: Tensor) -> Distribution:
+        """Look at the state [B, K, D]; return a distribution over gazes, batch [B], event [2]."""
+
+    def anneal(self, progress: float) -> None:  # noqa: B027 - most policies have no schedule
+        """Set what follows a schedule (the spread of a mixture) for ``progress`` in 0..1."""
+
+    def best(self, state: Tensor) -> Tensor:
+        """Return the single most favoured gaze [B, 2]: the mean, unless a policy knows better."""
+        mean: Tensor = self(state).mean
+        return mean
+
+
+class TaskHead(nn.Module, ABC):
+    """Decodes a state. The constructor takes width (D), num_state_tokens (K), num_classes."""
+
+    Config: ClassVar[type[Section]]
+
+    @abstractmethod
+    def forward(self, state: Tensor) -> Tensor:
+        """Classify: state [B, K, D] -> logits [B, classes]."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a data set.
+
+    Attributes:
+        image: uint8 [H, W, C].
+        label: class index, or -1 where unknown.
+        box: (x0, y0, x1, y1) of the object in 0..1 of width and height, or None where unknown.
+    """
+
+    image: Array
+    label: int
+    box: tuple[float, float, float, float] | None = None
+
+
+class DataSet(ABC):
+    """Images of a split (train, val, test). The constructor takes split and channels.
+
+    Attributes:
+        classes: names of the classes; empty where there are no labels.
+    """
+
+    Config: ClassVar[type[Section]]
+    classes: tuple[str, ...]
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Count the images."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """Say what a message calls an image, e.g. its path; reads nothing."""
+
+    @abstractmethod
+    def sample(self, index: int, epoch: int) -> Sample:
+        """Read one image: a pure function of both numbers, whichever process asks.
+
+        Raises:
+            BadImage: the file cannot be used; training goes on without it.
+        """
+
+
+def draw(distribution: Distribution, generator: torch.Generator | None) -> Tensor:
+    """Sample a gaze [B, 2]; with a generator the global random state is left as it was."""
+    if generator is None:
+        sample: Tensor = distribution.sample()
+        return sample
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    device = distribution.mean.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        sample = distribution.sample()
+    return sample

@@ -1,0 +1,150 @@
+"""The foveal model: from images of any sizes to states, by glimpses or in one ViT pass."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fovea.config import Component
+from fovea.images import Images, as_images
+from fovea.interfaces import Backbone, ContextBuilder, GazePolicy, PatchExtractor, Scene, draw
+from fovea.recipe import ModelConfig
+from fovea.registry import component_class
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model saw in S glimpses.
+
+    Attributes:
+        embedding: [B, D], state token 0 after the last glimpse.
+        states: [B, S, K, D], the state after each glimpse.
+        gazes: [B, S, 2], (x, y) in 0..1.
+    """
+
+    embedding: Tensor
+    states: Tensor
+    gazes: Tensor
+
+
+class FovealModel(nn.Module):
+    """An extractor, a context, a backbone and a gaze policy, working together. Paper, section 2.
+
+    Args:
+        config: what it was assembled from; ``fovea.recipe.ModelConfig``.
+        extractor: builds scenes.
+        context: windows of a glimpse.
+        vit_context: windows of the ViT mode.
+        backbone: the transformer.
+        policy: where to look.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        extractor: PatchExtractor,
+        context: ContextBuilder,
+        vit_context: ContextBuilder,
+        backbone: Backbone,
+        policy: GazePolicy,
+    ):
+        super().__init__()
+        self.config = config
+        self.extractor = extractor
+        self.context = context
+        self.vit_context = vit_context
+        self.backbone = backbone
+        self.policy = policy
+
+    def forward(
+        self, images: Images, glimpses: int = 8, generator: torch.Generator | None = None
+    ) -> Output:
+        """Look at images S times, where the policy says; see ``Output``.
+
+        Args:
+            images: a PIL image, uint8 array [H, W, C] or tensor [C, H, W], or a list, any sizes.
+            glimpses: S.
+            generator: draws the gazes; without it, torch's global random state does.
+        """
+        if glimpses < 1:
+            raise ValueError(f"glimpses must be at least 1, got {glimpses}")
+        scene = self.prepare(images)
+        state = self.initial_state(len(scene))
+        states, gazes = [], []
+        for _ in range(glimpses):
+            gaze = draw(self.policy(state), generator)
+            state = self.glimpse(scene, gaze, state)
+            states.append(state)
+            gazes.append(gaze)
+            state = state.detach()
+        return Output(state[:, 0], torch.stack(states, 1), torch.stack(gazes, 1))
+
+    def prepare(self, images: Images) -> Scene:
+        """Prepare images for glimpses: the only work that grows with their size."""
+        arrays = [image.cpu().numpy() for image in as_images(images, self.config.channels)]
+        return self.extractor.prepare(arrays, self.device)
+
+    def initial_state(self, batch: int) -> Tensor:
+        """Return the state before the first glimpse [batch, K, D]."""
+        return self.backbone.initial_state(batch)
+
+    def glimpse(self, scene: Scene, gaze: Tensor, state: Tensor) -> Tensor:
+        """Look once: gaze [B, 2], state [B, K, D] -> state [B, K, D].
+
+        With a gaze and a state for each of G traces per image, [B * G, ...] image by image, all
+        traces read the same scene.
+        """
+        traces = len(gaze) // len(scene)
+        sizes = scene.sizes.repeat_interleave(traces, 0)
+        return self.see(scene, self.context.windows(gaze, sizes, None), state)
+
+    def see(self, scene: Scene, windows: Tensor, state: Tensor) -> Tensor:
+        """See windows [B * G, N, 3] of B images with state [B * G, K, D] -> state [B * G, K, D]."""
+        R, N, _ = windows.shape
+        patches = scene.read(windows.reshape(len(scene), -1, 3)).unflatten(1, (-1, N)).flatten(0, 1)
+        assert len(patches) == R
+        seen: Tensor = self.backbone(patches, windows, state)
+        return seen
+
+    def vit(self, images: Images) -> Tensor:
+        """Look at whole images at once, as a plain ViT does -> [B, D]."""
+        return self.vit_state(self.prepare(images))[:, 0]
+
+    def vit_state(self, scene: Scene) -> Tensor:
+        """Look at a whole scene at once -> state [B, K, D]."""
+        centre = torch.full((len(scene), 2), 0.5, device=scene.sizes.device)
+        windows = self.vit_context.windows(centre, scene.sizes, None)
+        return self.see(scene, windows, self.initial_state(len(scene)))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.backbone.parameters()).device
+
+
+def assemble(config: ModelConfig) -> FovealModel:
+    """Build a model from its config, with fresh weights, in evaluation mode.
+
+    Raises:
+        ValueError: parts that do not fit together.
+    """
+    backbone: Backbone = part(
+        "backbone", config.backbone, patch_size=config.patch_size, channels=config.channels
+    )
+    extractor: PatchExtractor = part(
+        "patch_extractor", config.extractor, patch_size=config.patch_size, fill=backbone.mean
+    )
+    context: ContextBuilder = part("context_builder", config.context)
+    vit_context: ContextBuilder = part("context_builder", config.vit_context)
+    policy: GazePolicy = part(
+        "gaze_policy",
+        config.policy,
+        width=backbone.width,
+        num_state_tokens=backbone.num_state_tokens,
+    )
+    return FovealModel(config, extractor, context, vit_context, backbone, policy).eval()
+
+
+def part(kind: str, component: Component, **sizes: object):  # type: ignore[no-untyped-def]  # the class is known by name only
+    """Build one component from its validated settings and the sizes it asks for."""
+    return component_class(kind, component.name)(component.settings, **sizes)

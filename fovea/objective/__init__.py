@@ -1,0 +1,1 @@
+"""Self-supervised objectives: a scene becomes a loss."""

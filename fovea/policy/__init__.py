@@ -1,0 +1,1 @@
+"""Gaze policies: a state becomes a distribution over the next gaze."""

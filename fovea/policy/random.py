@@ -1,0 +1,23 @@
+"""The policy that looks anywhere."""
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Uniform
+
+from fovea.interfaces import GazePolicy
+from fovea.policy.config import RandomConfig
+
+
+class RandomGaze(GazePolicy):
+    """Policy ``random``: uniform over the image, whatever was seen."""
+
+    Config = RandomConfig
+
+    def __init__(self, config: RandomConfig, *, width: int, num_state_tokens: int):
+        super().__init__()
+        self.low, self.high = config.low, config.high
+
+    def forward(self, state: Tensor) -> Distribution:
+        """Ignore the state [B, K, D]; return a uniform distribution, batch [B], event [2]."""
+        low = torch.full((len(state), 2), self.low, device=state.device)
+        return Independent(Uniform(low, torch.full_like(low, self.high)), 1)

@@ -1,0 +1,57 @@
+"""Stage 1: pretrain the backbone without labels. Paper, section 3.1."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fovea.interfaces import Loss, Scene, SSLObjective
+from fovea.model import FovealModel, part
+from fovea.recipe import PretrainConfig
+from fovea.stages.stage import Stage
+from fovea.trained import Trained
+
+
+class Pretrain(Stage):
+    """Trains the backbone by an objective; hands on the backbone that the objective names."""
+
+    def __init__(self, config: PretrainConfig, trained: Trained):
+        super().__init__()
+        self.start = trained
+        model = trained.model
+        self.objective: SSLObjective = part(
+            "ssl_objective",
+            config.objective,
+            backbone=model.backbone,
+            context=model.context,
+            policy=model.policy,
+        )
+
+    def forward(
+        self, scene: Scene, labels: Tensor, progress: float, generator: torch.Generator
+    ) -> Loss:
+        """Ask the objective; labels are not looked at."""
+        loss: Loss = self.objective(scene, progress, generator)
+        return loss
+
+    def update(self, progress: float) -> None:
+        """Let the objective follow."""
+        self.objective.update(progress)
+
+    def result(self) -> Trained:
+        """Return the model with its trained backbone."""
+        model = self.start.model
+        backbone = self.objective.trained_backbone().eval()
+        trained = FovealModel(
+            model.config,
+            model.extractor,
+            model.context,
+            model.vit_context,
+            backbone,
+            model.policy,
+        )
+        return replace(self.start, model=trained)
+
+    def no_weight_decay(self) -> set[str]:
+        """Spare what the backbone names."""
+        return self.start.model.backbone.no_weight_decay()

@@ -1,0 +1,1 @@
+"""Task heads: a state becomes class logits."""

@@ -1,0 +1,1 @@
+"""Pictures: curves, gaze paths, what the model saw."""
