@@ -66,6 +66,11 @@ class RunLog:
             count = f"{step + 1:{len(str(self.steps))}}/{self.steps}"
             print(f"{self.stage:8} {count}  {shown}  {minutes}:{seconds:02} left", flush=True)
 
+    def warn(self, step: int, text: str) -> None:
+        """Print a warning, and keep it with the metrics."""
+        self.say(f"WARNING {text}")
+        self.metrics.write(json.dumps({"step": step, "warning": text}) + "\n")
+
     def say(self, text: str) -> None:
         """Print a line without breaking the bar."""
         tqdm.write(text) if not self.bar.disable else print(text, flush=True)

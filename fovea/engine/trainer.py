@@ -166,7 +166,7 @@ class Trainer:
         log.step(step, metrics)
         width = max((value.shape[1] for value in loss.features.values()), default=0)
         for warning in self.watch.warnings(step, metrics, width):
-            log.say(f"WARNING {warning}")
+            log.warn(step, warning)
 
     def _save(self, step: int) -> None:
         """Save all that the next step depends on; order, views and gazes follow from the step."""

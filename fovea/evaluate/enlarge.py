@@ -1,0 +1,73 @@
+"""Does accuracy survive larger images? Paper, figure 1.
+
+The same images are enlarged and classified by the same weights three ways: by glimpses and in ViT
+mode, whose windows are shares of the image; and with patches of as many pixels as at the original
+size, as a plain ViT would cut them: more and more patches, each showing less and less.
+"""
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fovea import geometry
+from fovea.data.loader import all_batches
+from fovea.evaluate.accuracy import classify
+from fovea.evaluate.gazes import Gaze
+from fovea.images import Array
+from fovea.interfaces import DataSet, Scene
+from fovea.trained import VIT, Trained
+
+
+@torch.no_grad()
+def enlarged_accuracy(
+    trained: Trained,
+    data: DataSet,
+    factor: int,
+    gaze: Gaze,
+    glimpses: int,
+    images: int,
+    batch_size: int,
+) -> dict[str, float]:
+    """Classify the first images of a split, enlarged; the gazes are the same for each factor."""
+    assert trained.heads is not None
+    generator = torch.Generator(trained.model.device).manual_seed(0)
+    right = {"glimpses": 0, "vit": 0, "fixed_pixels": 0}
+    total = 0
+    for batch in all_batches(data, batch_size):
+        batch_images = batch.images[: images - total]
+        if not batch_images:
+            break
+        scene = trained.model.extractor.prepare(
+            [_enlarge(image, factor) for image in batch_images], trained.model.device
+        )
+        labels = batch.labels[: len(batch_images)]
+        boxes = None if batch.boxes is None else batch.boxes[: len(batch_images)]
+        answers, _ = classify(trained, scene, boxes, gaze, glimpses, generator)
+        right["glimpses"] += _count(answers[-1], labels)
+        right["vit"] += _count(_vit_answers(trained, scene, 1), labels)
+        right["fixed_pixels"] += _count(_vit_answers(trained, scene, factor), labels)
+        total += len(batch_images)
+    return {name: count / total for name, count in right.items()}
+
+
+def _vit_answers(trained: Trained, scene: Scene, finer: int) -> Tensor:
+    """Classify by a grid over the whole image, ``finer`` times as fine as the ViT mode's."""
+    assert trained.heads is not None
+    side = round(trained.model.vit_context.num_windows**0.5)
+    windows = geometry.vit_grid(side * finer, scene.sizes)
+    state = trained.model.see(scene, windows, trained.model.initial_state(len(scene)))
+    answers: Tensor = trained.heads[VIT](state).argmax(1)
+    return answers
+
+
+def _count(answers: Tensor, labels: Tensor) -> int:
+    return int((answers.cpu() == labels).sum())
+
+
+def _enlarge(image: Array, factor: int) -> Array:
+    """Enlarge uint8 [H, W, C] bilinearly."""
+    H, W, C = image.shape
+    picture = Image.fromarray(image[:, :, 0] if C == 1 else image)
+    larger = picture.resize((W * factor, H * factor), Image.Resampling.BILINEAR)
+    return np.asarray(larger).reshape(H * factor, W * factor, C)
