@@ -56,7 +56,9 @@ def register_gaze_policies(register: Register) -> None:
 @hookimpl
 def register_task_heads(register: Register) -> None:
     """Register the task heads."""
-    register("linear", "fovea.task_head.linear:Linear", config="fovea.task_head.config:LinearConfig")
+    register(
+        "linear", "fovea.task_head.linear:Linear", config="fovea.task_head.config:LinearConfig"
+    )
     register(
         "transformer",
         "fovea.task_head.transformer:TransformerHead",
@@ -67,5 +69,7 @@ def register_task_heads(register: Register) -> None:
 @hookimpl
 def register_data_sets(register: Register) -> None:
     """Register the data sets."""
-    register("fashion", "fovea.data.fashion:FashionScenes", config="fovea.data.config:FashionConfig")
+    register(
+        "fashion", "fovea.data.fashion:FashionScenes", config="fovea.data.config:FashionConfig"
+    )
     register("folder", "fovea.data.folder:ImageFolder", config="fovea.data.config:FolderConfig")

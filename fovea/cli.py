@@ -8,8 +8,10 @@ from typing import Any
 
 from fovea import registry
 from fovea.config import ConfigError, Part, Section, to_yaml
-from fovea.recipe import Recipe, read_recipe
+from fovea.recipe import ModelConfig, Recipe, read_recipe
+from fovea.schedule import Schedule
 from fovea.train import report
+from fovea.zoo import list_models
 
 _COMMANDS = {
     "train": "train the stages of a config",
@@ -76,8 +78,6 @@ def _schema(argv: Sequence[str]) -> int:
 def _models(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="fovea models", description=_COMMANDS["models"])
     parser.add_argument("pattern", nargs="?", default="*", help="such as 'vits*'")
-    from fovea.zoo import list_models
-
     print("\n".join(list_models(parser.parse_args(argv).pattern)))
     return 0
 
@@ -99,21 +99,37 @@ def _json_schema(section: type[Section]) -> dict[str, Any]:
     owners = {"": section.model_fields}
     owners |= {one.__name__: one.model_fields for one in _sections(section)}
     for owner, fields in owners.items():
-        properties = (definitions[owner] if owner else schema)["properties"]
+        described = definitions[owner] if owner else schema
         for key, info in fields.items():
             marks = [mark for mark in info.metadata if isinstance(mark, Part)]
             if marks:
-                options = [_option(marks[0].kind, name) for name in registry.names(marks[0].kind)]
-                properties[key] = {"oneOf": options, "description": info.description}
+                options = _options(marks[0].kind, definitions)
+                described["properties"][key] = {"oneOf": options, "description": info.description}
     definitions.pop("Component", None)
+    for name, found in list(definitions.items()):
+        if name == Schedule.__name__:
+            definitions[name] = {"oneOf": [{"type": "number"}, found]}
+        elif name == ModelConfig.__name__:  # a model card may give what is not written
+            definitions[name] = {"oneOf": [{"enum": list_models()}, _from_card(found)]}
     return schema
 
 
-def _option(kind: str, name: str) -> dict[str, Any]:
-    option: dict[str, Any] = registry.config_class(kind, name).model_json_schema()
-    option["properties"] = {"name": {"const": name}, **option.get("properties", {})}
-    option["required"] = ["name", *option.get("required", [])]
-    return option
+def _options(kind: str, definitions: dict[str, Any]) -> list[dict[str, Any]]:
+    """List what may stand for a component: a bare name, or a name and its settings."""
+    options: list[dict[str, Any]] = [{"enum": registry.names(kind)}]
+    for name in registry.names(kind):
+        option: dict[str, Any] = registry.config_class(kind, name).model_json_schema()
+        definitions.update(option.pop("$defs", {}))  # references count from the root
+        option["properties"] = {"name": {"const": name}, **option.get("properties", {})}
+        option["required"] = ["name", *option.get("required", [])]
+        options.append(option)
+    return options
+
+
+def _from_card(model: dict[str, Any]) -> dict[str, Any]:
+    """Require either the name of a model card or all that has no default."""
+    rest = {key: value for key, value in model.items() if key != "required"}
+    return {**rest, "anyOf": [{"required": ["name"]}, {"required": model["required"]}]}
 
 
 def _sections(section: type[Section]) -> list[type[Section]]:

@@ -1,4 +1,4 @@
-"""Typed settings: YAML and ``key=value`` become frozen, validated objects; mistakes become sentences.
+"""Typed settings: YAML and ``key=value`` become frozen, checked objects; mistakes become sentences.
 
 A setting's default lives in its ``Section`` class and nowhere else. Where a section is a component
 (``Annotated[Component, Part("backbone")]``) its ``name`` says whose settings the other keys are.
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import yaml
 from omegaconf import OmegaConf
@@ -21,6 +21,9 @@ from pydantic_core import ErrorDetails
 from fovea import registry
 
 S = TypeVar("S", bound="Section")
+
+# beside what both libraries raise: a number of thousands of digits, brackets in thousands
+_UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError)
 
 
 class Section(BaseModel):
@@ -59,15 +62,15 @@ def read_yaml(file: Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
         for event in yaml.parse(text, yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):  # a few hundred bytes of them can hang a walk
-                line = event.start_mark.line + 1
+                line = event.start_mark.line + 1 if event.start_mark else 1
                 raise ConfigError([f"{file}:{line}: YAML aliases (*name) are not allowed"])
         tree = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{file}: cannot be read: {error}"]) from error
-    except yaml.YAMLError as error:
+    except ConfigError:
+        raise
+    except _UNREADABLE as error:
         raise ConfigError([f"{file}: not valid YAML: {' '.join(str(error).split())}"]) from error
-    except OmegaConfBaseException as error:
-        raise ConfigError([f"{file}: {' '.join(str(error).split())}"]) from error
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError([f"{file}: expected 'key: value' lines at the top level"])
     return {str(key): value for key, value in tree.items()}
@@ -80,7 +83,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         raise ConfigError([f"{word}: expected key=value, e.g. seed=1" for word in wrong])
     try:
         tree = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)), resolve=True)
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+    except _UNREADABLE as error:
         raise ConfigError([f"{' '.join(overrides)}: {' '.join(str(error).split())}"]) from error
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
@@ -93,6 +96,8 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
+        if isinstance(under, str) and isinstance(value, Mapping):
+            under = {"name": under}  # a component written as its bare name
         if isinstance(under, Mapping) and isinstance(value, Mapping):
             merged[key] = merge(under, value)
         else:
@@ -117,12 +122,12 @@ def to_tree(section: Section) -> dict[str, Any]:
     """Turn a section back into the plain tree that validates to it."""
     if isinstance(section, Component):
         return {"name": section.name, **to_tree(section.settings)}
-    return {key: _plain(value) for key, value in section if value is not None}
+    return {key: _plain(value) for key, value in section}
 
 
 def to_yaml(section: Section) -> str:
     """Write a section as YAML."""
-    return yaml.safe_dump(to_tree(section), sort_keys=False, width=100)
+    return OmegaConf.to_yaml(OmegaConf.create(to_tree(section)))  # quotes what it would misread
 
 
 def _plain(value: object) -> object:
@@ -135,8 +140,9 @@ def _validate(section: type[S], tree: object, where: str, lines: list[str]) -> S
     """Validate children first, then the section with its children in place."""
     if not isinstance(tree, Mapping):
         found = "nothing" if tree is None else repr(tree)
-        lines.append(f"{where or 'config'}: expected 'key: value' lines below it, found {found}")
-        return section.model_construct()
+        key = where.rstrip(".") or "config"
+        lines.append(f"{key}: expected 'key: value' lines below it, found {found}")
+        return _placeholder(section)
     values = {key: _tuples(value) for key, value in tree.items()}
     failed = set()  # children that stand as placeholders: no judging them again
     for key, info in section.model_fields.items():
@@ -154,7 +160,16 @@ def _validate(section: type[S], tree: object, where: str, lines: list[str]) -> S
             judges_children = details["loc"] == () or details["loc"][0] in failed
             if not (failed and judges_children):
                 lines.append(_explain(section, details, where))
-        return section.model_construct()
+        return _placeholder(section)
+    except AttributeError:  # a validator looked into a placeholder
+        if not failed:
+            raise
+        return _placeholder(section)
+
+
+def _placeholder(section: type[S]) -> S:
+    """Stand in for a section that is wrong, so that its parent can be judged too."""
+    return cast(S, section.model_construct())
 
 
 def _child(info: FieldInfo) -> type[Section] | Part | None:
@@ -188,14 +203,13 @@ def _validate_component(kind: str, tree: object, where: str, lines: list[str]) -
     if not isinstance(tree, Mapping) or not isinstance(tree.get("name"), str):
         names = ", ".join(registry.names(kind))
         lines.append(f"{where}.name: required; known are {names}")
-        return Component.model_construct()
+        return Component.model_construct(name="", settings=Section())
     settings = {key: value for key, value in tree.items() if key != "name"}
     try:
         config = registry.config_class(kind, tree["name"])
     except registry.RegistryError as error:
         lines.append(f"{where}.name: {error}")
-        return Component.model_construct()
-    assert issubclass(config, Section)
+        return Component.model_construct(name="", settings=Section())
     return Component(name=tree["name"], settings=_validate(config, settings, f"{where}.", lines))
 
 
@@ -217,6 +231,9 @@ def _explain(section: type[Section], details: ErrorDetails, where: str) -> str:
         return f"{key}: required ({info.description or 'no default'})"
     message = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message[:1].lower() + message[1:]
+    field, colon, rest = message.partition(": ")
+    if details["loc"] == () and colon and field in section.model_fields:
+        return f"{where}{field}: {rest}"
     if details["loc"] == () or isinstance(details["input"], Section):
         return f"{key}: {message}"
     return f"{key}: {message}, found {details['input']!r}"

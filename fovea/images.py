@@ -5,8 +5,7 @@ Files are decoded by Pillow alone. All that is wrong with a file ends in one exc
 say how its numbers become 8-bit ones:
 
 - transparent pixels are laid over white: drawings on a transparent page are mostly dark;
-- 16-bit grey (also Pillow's mode ``I``, and 12-bit TIFF, which thus comes out dark) is divided by
-  257 and rounded, never clipped;
+- 16-bit grey (also Pillow's mode ``I``; also 12-bit TIFF, so dark) is divided by 257, not clipped;
 - float grey must lie in 0..1 and is multiplied by 255;
 - grey from colour is Pillow's luma (ITU-R 601); colour profiles are ignored;
 - the EXIF orientation is applied, and of an animation or a document the first frame is read.
@@ -69,8 +68,6 @@ def read_image(
     with _refusals(repr(name or str(file))), _opened(file) as stream:
         picture = Image.open(stream)
         _check_header(picture, max_pixels)
-        picture.load()
-        _check_header(picture, max_pixels)  # an icon's directory may lie about its pictures
         converted = _converted(picture, channels)
     return _tensor(converted)
 

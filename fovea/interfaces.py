@@ -156,7 +156,7 @@ class GazePolicy(nn.Module, ABC):
     def forward(self, state: Tensor) -> Distribution:
         """Look at the state [B, K, D]; return a distribution over gazes, batch [B], event [2]."""
 
-    def anneal(self, progress: float) -> None:  # noqa: B027 - most policies have no schedule
+    def anneal(self, progress: float) -> None:
         """Set what follows a schedule (the spread of a mixture) for ``progress`` in 0..1."""
 
     def best(self, state: Tensor) -> Tensor:

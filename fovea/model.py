@@ -77,7 +77,7 @@ class FovealModel(nn.Module):
             states.append(state)
             gazes.append(gaze)
             state = state.detach()
-        return Output(state[:, 0], torch.stack(states, 1), torch.stack(gazes, 1))
+        return Output(states[-1][:, 0], torch.stack(states, 1), torch.stack(gazes, 1))
 
     def prepare(self, images: Images) -> Scene:
         """Prepare images for glimpses: the only work that grows with their size."""

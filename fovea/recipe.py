@@ -23,8 +23,6 @@ from fovea.shipped import shipped_file, shipped_names
 STAGES = ("pretrain", "probe", "policy")
 
 
-
-
 class ModelConfig(Section):
     """A model: the parts that it is assembled from."""
 
@@ -124,10 +122,10 @@ class Recipe(Section):
     """A whole run, as a config file describes it."""
 
     run_dir: str = Field(description="folder for everything that the run makes")
-    seed: int = Field(0, ge=0, description="of weights, data order, views and gazes")
+    seed: int = Field(0, ge=0, lt=2**63, description="of weights, data order, views and gazes")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda if there is one")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of the networks; geometry and losses are always float32"
+        "float32", description="of the networks; geometry, reading and losses keep theirs"
     )
     threads: int | None = Field(None, ge=1, description="CPU threads; default: torch's choice")
     workers: int = Field(0, ge=0, description="processes that read data")
@@ -177,8 +175,20 @@ def read_recipe(config: str, overrides: Sequence[str] = ()) -> Recipe:
     if isinstance(model, str):
         model = {"name": model}
     if isinstance(model, dict) and isinstance(model.get("name"), str):
-        tree["model"] = merge(model_tree(model["name"]), model)
+        try:
+            tree["model"] = merge(model_tree(model["name"]), model)
+        except ConfigError as unknown:
+            raise ConfigError([*unknown.lines, *_mistakes_elsewhere(tree)]) from None
     return validate(Recipe, tree)
+
+
+def _mistakes_elsewhere(tree: dict[str, Any]) -> list[str]:
+    """Check all but the model, for which any card stands in."""
+    try:
+        validate(Recipe, {**tree, "model": model_tree(shipped_names("model_zoo")[0])})
+    except ConfigError as error:
+        return error.lines
+    return []
 
 
 def model_tree(name: str) -> dict[str, Any]:
@@ -198,7 +208,9 @@ def _find(config: str) -> Path:
         return Path(config)
     if config in shipped_names("configs"):
         return shipped_file("configs", config)
-    raise ConfigError([f"{config}: no such file; {_unknown('config', config, shipped_names('configs'))}"])
+    raise ConfigError(
+        [f"{config}: no such file; {_unknown('config', config, shipped_names('configs'))}"]
+    )
 
 
 def _unknown(what: str, name: str, known: list[str]) -> str:

@@ -114,10 +114,15 @@ def lookup(kind: str, name: str) -> Registration:
 
 def config_class(kind: str, name: str) -> type[Any]:
     """Return a component's Config class; imports no torch where the plugin named its address."""
+    from fovea.config import Section  # config needs this module, for names
+
     registration = lookup(kind, name)
     if registration.config is not None:
-        return _resolve(registration.config, registration)
-    config: type[Any] = component_class(kind, name).Config
+        config = _resolve(registration.config, registration)
+    else:
+        config = component_class(kind, name).Config
+    if not issubclass(config, Section):
+        raise RegistryError(f"{_label(registration)}: its Config is not a fovea.config.Section")
     return config
 
 
@@ -211,8 +216,9 @@ def _resolve(address: str, registration: Registration) -> type[Any]:
     module, _, attribute = address.partition(":")
     try:
         target = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise RegistryError(f"{_label(registration)} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:  # a stranger's import may raise anything at all
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise RegistryError(f"{_label(registration)} cannot be imported: {reason}") from error
     if not isinstance(target, type):
         raise RegistryError(f"{_label(registration)}: {address} is not a class")
     return target

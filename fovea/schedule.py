@@ -8,7 +8,7 @@ from fovea.config import Section
 
 
 class Schedule(Section):
-    """A value over training: a linear warm-up from 0, then from ``start`` to ``end``, then constant.
+    """A value over training: linear warm-up from 0, way from ``start`` to ``end``, then constant.
 
     In YAML a plain number stands for a constant.
     """

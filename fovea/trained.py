@@ -65,6 +65,13 @@ class Trained:
         )
         return replace(self, model=model)
 
+    def to(self, device: torch.device) -> "Trained":
+        """Move model and heads to a device."""
+        self.model.to(device)
+        if self.heads is not None:
+            self.heads.to(device)
+        return self
+
     def save(self, file: Path) -> None:
         """Write the weights, and what is needed to build their modules."""
         contents: dict[str, Any] = {

@@ -5,6 +5,7 @@ import random
 import re
 import resource
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,6 +20,7 @@ from fovea.images import PIL_LIMIT, BadImage, as_images, read_image
 
 SIDE = 16
 MEGABYTE = 2**20
+PEAK_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in one unit of ru_maxrss
 
 
 def gradient(height: int = SIDE, width: int = SIDE) -> Image.Image:
@@ -63,7 +65,7 @@ def iptc(inner: bytes) -> bytes:
     def field(record: int, number: int, value: bytes) -> bytes:
         return struct.pack(">BBBH", 0x1C, record, number, len(value)) + value
 
-    layout = [(60, b"\1\1"), (65, b"\1"), (20, b"\0\x10"), (30, b"\0\x10"), (120, b"\5")]
+    layout = [(60, b"\1\0"), (20, b"\0\x10"), (30, b"\0\x10"), (120, b"\5")]
     fields = [field(3, number, value) for number, value in layout]
     return b"".join(fields) + field(8, 10, inner)
 
@@ -163,8 +165,18 @@ UNDONE_BY = {
 }
 
 
-@pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
-@pytest.mark.parametrize("dtype", [np.uint16, ">u2", np.int32])
+@pytest.mark.parametrize(
+    ("format", "dtype"),
+    [
+        ("PNG", "<u2"),
+        ("PNG", ">u2"),
+        ("PPM", "<u2"),
+        ("TIFF", "<u2"),
+        ("TIFF", ">u2"),
+        ("TIFF", "<i4"),
+        ("JPEG2000", "<u2"),
+    ],
+)
 def test_a_16_bit_ramp_keeps_all_levels(format: str, dtype: str) -> None:
     image = read(encode(Image.fromarray(RAMP.astype(dtype)), format), channels=1)
     assert torch.equal(image.flatten(), torch.from_numpy((RAMP.ravel() + 128.0) // 257).byte())
@@ -251,9 +263,9 @@ def test_bombs_are_refused_by_their_header_with_little_memory() -> None:
     assert "10000 x 10000 pixels are over 50000000" in error_of(small_file, max_pixels=50_000_000)
     assert "900000000 pixels" in error_of(png(30_000, 30_000, 8, []))
     text = png_chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(32 * MEGABYTE), 9))
-    assert "text" in error_of(png(SIDE, SIDE, 8, [], text))
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # in kilobytes on Linux
-    assert grown < 50_000
+    assert "too large" in error_of(png(SIDE, SIDE, 8, [], text))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown * PEAK_UNIT < 50 * MEGABYTE
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"])
@@ -297,7 +309,7 @@ def test_what_is_no_whole_image_is_refused_with_its_reason(data: bytes, reason: 
 
 
 def test_files_that_cannot_be_opened_are_bad_images_too(tmp_path: Path) -> None:
-    with pytest.raises(BadImage, match="gone.png' cannot be used: No such file"):
+    with pytest.raises(BadImage, match=r"gone\.png' cannot be used: No such file"):
         read_image(tmp_path / "gone.png")
     with pytest.raises(BadImage, match="cannot be used: Is a directory"):
         read_image(tmp_path)
@@ -306,7 +318,7 @@ def test_files_that_cannot_be_opened_are_bad_images_too(tmp_path: Path) -> None:
 def test_a_message_is_one_line_that_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "new\nline.png"
     path.write_bytes(encode(gradient())[:-30])
-    with pytest.raises(BadImage, match="line.png' cannot be used: .+") as caught:
+    with pytest.raises(BadImage, match=r"\\nline\.png' cannot be used: .+") as caught:
         read_image(path)
     assert "\n" not in str(caught.value)
     with pytest.raises(BadImage, match="'shard 3, row 5' cannot be used"):
@@ -326,16 +338,26 @@ MUTABLE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("format", MUTABLE)
-def test_truncated_files_are_refused(format: str) -> None:
+def test_truncated_files_are_refused_unless_only_what_follows_the_pixels_is_lost(
+    format: str,
+) -> None:
     data = MUTABLE[format]
-    for tenths in range(10):
-        error_of(data[: len(data) * tenths // 10])
+    whole = read(data)
+    refused = 0
+    for length in range(len(data)):
+        try:
+            image = read(data[:length])
+        except BadImage:
+            refused += 1
+        else:
+            assert torch.equal(image, whole)
+    assert refused > len(data) // 2
 
 
 @pytest.mark.parametrize("format", MUTABLE)
 def test_mutated_files_only_ever_raise_bad_image(format: str) -> None:
     chance = random.Random(format)
-    refused = 0
+    messages = []
     for _ in range(100):
         data = bytearray(MUTABLE[format])
         for _ in range(chance.choice([1, 2, 8])):
@@ -345,12 +367,12 @@ def test_mutated_files_only_ever_raise_bad_image(format: str) -> None:
         try:
             image = read(bytes(data), max_pixels=10_000)
         except BadImage as error:
-            refused += 1
-            assert str(error).startswith("'picture' cannot be used: ")
+            messages.append(str(error))
         else:
             assert image.dtype == torch.uint8
             assert image.shape[-1] == 3
-    assert 0 < refused < 100
+    assert 0 < len(messages) < 100
+    assert all(message.startswith("'picture' cannot be used: ") for message in messages)
 
 
 def test_damage_to_metadata_alone_does_not_raise_or_warn() -> None:

@@ -1,4 +1,4 @@
-"""A plain timm ViT as a foveal backbone: state tokens in place of CLS, an MLP in place of a table."""
+"""A plain timm ViT as a foveal backbone: state tokens for CLS, an MLP for the position table."""
 
 import timm
 import torch
@@ -10,6 +10,9 @@ from fovea.backbone.attention import attention_class
 from fovea.backbone.config import TimmViTConfig
 from fovea.backbone.position import PositionMLP
 from fovea.interfaces import Backbone
+
+_PLAIN = ("timm.models.vision_transformer", "timm.models.deit")
+"""Where timm keeps plain ViTs; the models of other files do not even take the same settings."""
 
 
 class TimmViT(Backbone):
@@ -24,12 +27,18 @@ class TimmViT(Backbone):
     """
 
     Config = TimmViTConfig
+    _mean: Tensor
+    _std: Tensor
 
     def __init__(self, config: TimmViTConfig, *, patch_size: int, channels: int):
         super().__init__()
         if not len(config.mean) == len(config.std) == channels:
             raise ValueError(
                 f"backbone.mean and backbone.std need {channels} values each, one per channel"
+            )
+        if config.width and config.heads and config.width % config.heads:
+            raise ValueError(
+                f"backbone.heads: {config.heads} does not divide the width {config.width}"
             )
         vit = _plain_vit(config, patch_size, channels)
         self.width: int = vit.embed_dim
@@ -80,13 +89,19 @@ class TimmViT(Backbone):
 def _plain_vit(config: TimmViTConfig, patch_size: int, channels: int) -> VisionTransformer:
     """Let timm build the ViT; refuse those whose forward is more than embed, blocks, norm."""
     if not timm.is_model(config.arch):
-        near = timm.list_models(f"*{config.arch.split('_patch')[0]}*")[:3]
+        near = timm.list_models(f"{config.arch.split('_patch')[0]}*")[:3]
         hint = f"; similar are {', '.join(near)}" if near else ""
         raise ValueError(f"backbone.arch: timm has no model '{config.arch}'{hint}")
-    sizes = {"embed_dim": config.width, "depth": config.depth, "num_heads": config.heads}
+    no_plain = f"'{config.arch}' is no plain ViT (patch embedding, blocks, final norm)"
+    if timm.models.model_entrypoint(config.arch).__module__ not in _PLAIN:
+        raise ValueError(f"backbone.arch: {no_plain}")
+    sizes = {
+        "embed_dim": config.width,
+        "depth": config.depth,
+        "num_heads": config.heads,
+        "init_values": config.layer_scale,
+    }
     chosen = {key: value for key, value in sizes.items() if value is not None}
-    if config.layer_scale is not None:
-        chosen["init_values"] = config.layer_scale
     vit = timm.create_model(
         config.arch,
         pretrained=config.pretrained,
@@ -99,9 +114,7 @@ def _plain_vit(config: TimmViTConfig, patch_size: int, channels: int) -> VisionT
     )
     plain = type(vit) is VisionTransformer and isinstance(vit.norm_pre, nn.Identity)
     if not plain or isinstance(vit.norm, nn.Identity):
-        raise ValueError(
-            f"backbone.arch: '{config.arch}' is no plain ViT (patch embedding, blocks, final norm)"
-        )
+        raise ValueError(f"backbone.arch: {no_plain}")
     return vit
 
 

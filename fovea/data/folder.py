@@ -29,6 +29,12 @@ class ImageFolder(DataSet):
         found, classes = find_images_and_targets(str(self.folder))
         if not found:
             raise ValueError(f"data.root: no images below {self.folder}")
+        if split != "train":  # a split may lack a class; numbers are those of training
+            _, trained = find_images_and_targets(str(_split_folder(config, "train")))
+            unknown = sorted(set(classes) - set(trained))
+            if unknown:
+                raise ValueError(f"data.{split}: {unknown[0]} is no class of the train split")
+            found, classes = find_images_and_targets(str(self.folder), class_to_idx=trained)
         self.files = found
         self.classes = () if set(classes) == {""} else tuple(classes)
         self.read = partial(read_image, channels=channels, max_pixels=config.max_pixels)

@@ -97,7 +97,7 @@ def _loader(
 ) -> "DataLoader[tuple[str, Sample] | BadFile]":
     return DataLoader(
         _Readable(data),
-        batch_sampler=batches,  # type: ignore[arg-type]  # torch's stub wants list[int]
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=_ignore_signals,

@@ -4,9 +4,12 @@ A process killed at any moment leaves the old file or the new one, never half of
 or a truncated file is found by the checksums inside it, and the checkpoint before it is used.
 """
 
+import errno
 import os
+import pickle
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +38,17 @@ def save_file(contents: dict[str, Any], file: Path) -> None:
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
         temporary.unlink(missing_ok=True)
         size = sum(t.nbytes for t in _tensors(contents))
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OSError(f"{file} ({size / 2**20:.0f} MiB) could not be written: {reason}") from error
+        raise OSError(
+            f"{file} ({size / 2**20:.0f} MiB) could not be written: {_reason(error)}"
+        ) from error
     _sync_folder(file.parent)
+
+
+def save_text(text: str, file: Path) -> None:
+    """Write a text, all of it or nothing."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, file)
 
 
 def load_file(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -52,8 +63,18 @@ def load_file(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         if broken is not None:
             raise DamagedFile(f"{file} is damaged: the checksum of {broken} does not match")
         contents = torch.load(file, map_location=device, weights_only=True)
-    except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
-        raise DamagedFile(f"{file} is damaged or no checkpoint: {error}") from error
+    except pickle.UnpicklingError as error:  # its own words advise to trust the file
+        raise DamagedFile(
+            f"{file} is damaged or no checkpoint: it holds more than tensors and plain values"
+        ) from error
+    except DamagedFile:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
+        raise DamagedFile(f"{file} is damaged or no checkpoint: {_reason(error)}") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # where a wrong offset leads before the file's beginning
+            raise
+        raise DamagedFile(f"{file} is damaged: an offset in it is wrong") from error
     if not isinstance(contents, dict) or contents.get("format") != 1:
         raise DamagedFile(f"{file} is no checkpoint of this version of fovea")
     return contents
@@ -70,7 +91,10 @@ class Checkpoints:
         """Write the checkpoint of a step, then remove the oldest."""
         file = self.folder / f"checkpoint-{step:08d}.pt"
         save_file({"format": 1, "step": step, **contents}, file)
-        for _, old in self._numbered()[: -self.keep]:
+        numbered = self._numbered()
+        later = [old for number, old in numbered if number > step]  # damaged, else we began there
+        earlier = [old for number, old in numbered if number <= step]
+        for old in later + earlier[: -self.keep]:
             old.unlink()
         return file
 
@@ -82,7 +106,7 @@ class Checkpoints:
         """
         for leftover in self.folder.glob(".checkpoint-*.tmp"):
             leftover.unlink()
-        problems = []
+        problems: list[str] = []
         for _, file in reversed(self._numbered()):
             try:
                 return load_file(file), problems
@@ -95,17 +119,22 @@ class Checkpoints:
             )
         return None, problems
 
-    def remove(self) -> None:
-        """Remove all: the stage has finished, and its result is saved."""
-        for _, file in self._numbered():
-            file.unlink()
-
     def _numbered(self) -> list[tuple[int, Path]]:
         matches = [
             (re.fullmatch(r"checkpoint-(\d+)\.pt", file.name), file)
             for file in self.folder.glob("checkpoint-*.pt")
         ]
         return sorted((int(match[1]), file) for match, file in matches if match)
+
+
+def _reason(error: BaseException) -> str:
+    """Find the system's words below those that torch lays over them."""
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, OSError) and below.strerror:
+            return below.strerror
+        below = below.__cause__ or below.__context__
+    return " ".join(str(error).split())
 
 
 def _sync_folder(folder: Path) -> None:
@@ -118,9 +147,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _tensors(value: object) -> list[torch.Tensor]:
+    """List all tensors in a tree."""
     if isinstance(value, torch.Tensor):
         return [value]
-    inner = value.values() if isinstance(value, dict) else value
-    if isinstance(inner, list | tuple) or isinstance(value, dict):
-        return [tensor for item in inner for tensor in _tensors(item)]  # type: ignore[union-attr,attr-defined]  # narrowed above
-    return []
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [t for item in value for t in _tensors(item)] if isinstance(value, list | tuple) else []

@@ -10,6 +10,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from fovea.engine.checkpoint import save_text
+
 _LINES = 20  # plain lines per stage, where the output is no terminal
 
 
@@ -101,4 +103,4 @@ def _drop_lines_after(file: Path, start: int) -> None:
         return
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < start]
-    file.write_text("".join(kept), encoding="utf-8")
+    save_text("".join(kept), file)

@@ -12,7 +12,8 @@ def build_optimizer(
     parameters: Iterable[tuple[str, nn.Parameter]], spared: Set[str], config: OptimizerConfig
 ) -> torch.optim.AdamW:
     """Group what is trained: weight decay spares biases, norms and the ``spared`` names."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in parameters:
         if parameter.requires_grad:
             is_free = parameter.ndim <= 1 or name.rpartition(".")[2] in spared

@@ -9,6 +9,8 @@ import torch
 
 from fovea import __version__
 from fovea.config import ConfigError, read_yaml, to_tree, to_yaml
+from fovea.engine.checkpoint import save_text
+from fovea.engine.stopping import StopRequest, graceful
 from fovea.engine.trainer import Trainer
 from fovea.interfaces import DataSet
 from fovea.model import assemble, part
@@ -33,9 +35,14 @@ def train(recipe: Recipe) -> None:
         Interrupted, TrainingError: see ``fovea.engine.trainer``.
     """
     run_dir = Path(recipe.run_dir)
-    _claim(run_dir, recipe)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
+    _claim(run_dir, recipe)
+    with graceful() as stop:
+        _train_stages(recipe, run_dir, stop)
+
+
+def _train_stages(recipe: Recipe, run_dir: Path, stop: StopRequest) -> None:
     device = pick_device(recipe.device)
     data = load_data(recipe, "train")
     trained = _start(recipe)
@@ -48,8 +55,8 @@ def train(recipe: Recipe) -> None:
         torch.manual_seed(recipe.seed)  # of fresh weights
         config: StageConfig = getattr(recipe, name)
         stage = _stage(name, config, trained, data).to(device)
-        trained.model.to(device)
-        Trainer(stage, config, recipe, trained.model.extractor, data, folder).run()
+        trained.to(device)  # read from a file, it is still on the CPU
+        Trainer(stage, config, recipe, trained.model.extractor, data, folder).run(stop)
         trained = stage.result()
         trained.save(folder / FILE)
 
@@ -110,7 +117,7 @@ def _claim(run_dir: Path, recipe: Recipe) -> None:
                 [f"{key}: differs from {file}; use another run_dir" for key in changed]
             )
     run_dir.mkdir(parents=True, exist_ok=True)
-    file.write_text(to_yaml(recipe), encoding="utf-8")
+    save_text(to_yaml(recipe), file)
     environment = {
         "fovea": __version__,
         "torch": str(torch.__version__),
@@ -118,7 +125,7 @@ def _claim(run_dir: Path, recipe: Recipe) -> None:
         "machine": platform.platform(),
         "threads": torch.get_num_threads(),
     }
-    (run_dir / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+    save_text(json.dumps(environment, indent=2) + "\n", run_dir / "environment.json")
 
 
 def _differences(one: Any, other: Any, where: str = "") -> list[str]:

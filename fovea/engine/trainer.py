@@ -13,11 +13,13 @@ from fovea.engine.checkpoint import Checkpoints, save_file
 from fovea.engine.log import RunLog
 from fovea.engine.optim import build_optimizer, set_schedules
 from fovea.engine.seeding import step_generator
-from fovea.engine.stopping import Interrupted, graceful
+from fovea.engine.stopping import Interrupted, StopRequest
 from fovea.engine.watch import CollapseWatch
 from fovea.interfaces import DataSet, Loss, PatchExtractor
 from fovea.recipe import Recipe, StageConfig
 from fovea.stages.stage import Stage
+
+_BAD = "bad_images.jsonl"
 
 
 class TrainingError(RuntimeError):
@@ -78,8 +80,8 @@ class Trainer:
         self.watch = CollapseWatch()
         self.bad: dict[str, BadFile] = {}
 
-    def run(self) -> None:
-        """Train from the newest checkpoint, or the beginning, to the end.
+    def run(self, stop: StopRequest) -> None:
+        """Train from the newest checkpoint, or the beginning, to the end or until asked to stop.
 
         Raises:
             Interrupted: a signal asked to stop; a checkpoint was saved.
@@ -93,7 +95,7 @@ class Trainer:
         batches = train_batches(self.data, order, self.recipe.workers)
         log = RunLog(self.folder, self.name, start, self.length.steps, self.config.batch_size)
         self.stage.train()
-        with log, graceful() as stop:
+        with log:
             for step, batch in enumerate(batches, start):
                 self._note_bad(batch.bad)
                 loss, norm = self._step(step, batch)
@@ -102,10 +104,11 @@ class Trainer:
                 else:
                     log.step(step, None)
                 last = step + 1 == self.length.steps
-                if stop.number is not None or last or (step + 1) % self.recipe.checkpoint_every == 0:
+                signal = stop.number  # asked once: it may arrive at any moment
+                if signal is not None or last or (step + 1) % self.recipe.checkpoint_every == 0:
                     self._save(step + 1)
-                if stop.number is not None and not last:
-                    raise Interrupted(stop.number)
+                if signal is not None:
+                    raise Interrupted(signal)
             self._say_bad(log)
 
     def _step(self, step: int, batch: Batch) -> tuple[Loss | None, float]:
@@ -121,7 +124,7 @@ class Trainer:
             loss: Loss = self.stage(scene, labels, progress, generator)
         self._check_finite(loss.total, "loss", step, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        loss.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.stage.parameters(), self.config.optimizer.clip)
         self._check_finite(norm, "norm of the gradient", step, batch)
         set_schedules(self.optimizer, self.config.optimizer, progress)
@@ -147,8 +150,9 @@ class Trainer:
             file,
         )
         raise TrainingError(
-            f"{self.name}: the {what} of step {step} is {float(value)}; nothing was updated. The "
-            f"batch ({', '.join(batch.names[:4])}, ...), its images and the weights are in {file}"
+            f"{self.name}: the {what} of step {step} is {float(value.detach())}; nothing was "
+            f"updated. The batch ({', '.join(batch.names[:4])}, ...), its images and the weights are in "
+            f"{file}"
         )
 
     def _log(self, log: RunLog, step: int, loss: Loss | None, norm: float) -> None:
@@ -164,7 +168,7 @@ class Trainer:
             **self.watch.measure(loss.features),
         }
         log.step(step, metrics)
-        width = max((value.shape[1] for value in loss.features.values()), default=0)
+        width = max((min(value.shape) for value in loss.features.values()), default=0)
         for warning in self.watch.warnings(step, metrics, width):
             log.warn(step, warning)
 
@@ -182,6 +186,7 @@ class Trainer:
 
     def _resume(self) -> int:
         """Load the newest checkpoint; return the step to go on with."""
+        self.bad = {one.name: one for one in _read_bad(self.folder / _BAD)}
         contents, problems = self.checkpoints.load_newest()
         for problem in problems:
             print(f"{self.name}: {problem}; using the one before", flush=True)
@@ -207,12 +212,12 @@ class Trainer:
         if not new:
             return
         self.bad.update(new)
-        with (self.folder / "bad_images.jsonl").open("a", encoding="utf-8") as file:
+        with (self.folder / _BAD).open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(vars(one)) + "\n" for one in new.values())
         if len(self.bad) > self.recipe.max_bad_images:
             raise TrainingError(
                 f"{len(self.bad)} images could not be read, more than max_bad_images="
-                f"{self.recipe.max_bad_images}; they are named in {self.folder}/bad_images.jsonl"
+                f"{self.recipe.max_bad_images}; they are named in {self.folder / _BAD}"
             )
 
     def _say_bad(self, log: RunLog) -> None:
@@ -220,5 +225,13 @@ class Trainer:
             names = ", ".join(list(self.bad)[:5]) + (", ..." if len(self.bad) > 5 else "")
             log.say(
                 f"{len(self.bad)} images could not be read and were left out: {names}; the reasons "
-                f"are in {self.folder}/bad_images.jsonl"
+                f"are in {self.folder / _BAD}"
             )
+
+
+def _read_bad(file: Path) -> list[BadFile]:
+    """Read the bad images that an interrupted run has named; a torn last line is left out."""
+    if not file.is_file():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [BadFile(**json.loads(line)) for line in lines if line.endswith("\n")]

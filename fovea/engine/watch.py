@@ -1,4 +1,4 @@
-"""Watches a run for collapse and for numbers that are not finite."""
+"""Watches a run for collapse: every image getting the same feature or the same target."""
 
 import math
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from torch import Tensor
 _GRACE_STEPS = 50  # a network at its start looks collapsed
 _ADVICE = {
     "uniform": (
-        "the loss sticks at ln(prototypes): every image gets the same target. Try fewer prototypes, "
-        "objective.head.batch_norm=true, a lower teacher temperature or learning rate"
+        "the loss sticks at ln(prototypes): every image gets the same target. Try fewer "
+        "prototypes, head.batch_norm=true, a lower teacher temperature or learning rate"
     ),
     "one prototype": (
         "nearly all predictions fall on few prototypes. Check that Sinkhorn sees enough images per "

@@ -17,7 +17,7 @@ from fovea.evaluate.knn import features, knn_accuracy
 from fovea.interfaces import DataSet
 from fovea.model import part
 from fovea.recipe import Recipe
-from fovea.trained import Trained, load_trained
+from fovea.trained import FILE, Trained, load_trained
 
 Results = dict[str, Any]
 
@@ -33,8 +33,7 @@ def measure(recipe: Recipe) -> Results:
     trained = load_trained(run_dir)
     if trained.heads is None:
         raise ConfigError([f"{run_dir}: has no probe to measure accuracy with; train one first"])
-    trained.model.to(pick_device(recipe.device))
-    trained.heads.to(trained.model.device)
+    trained.to(pick_device(recipe.device))
     data = load_data(recipe, recipe.evaluate.split)
     results: Results = {
         "run_dir": recipe.run_dir,
@@ -64,7 +63,7 @@ def gaze_sources(recipe: Recipe, trained: Trained, boxes: bool) -> dict[str, Gaz
     }
     if boxes:
         sources["oracle"] = gazes.oracle
-    if trained.model.config.policy != recipe.model.policy:
+    if (Path(recipe.run_dir) / "policy" / FILE).is_file():
         sources["policy"] = gazes.sampled(trained.model.policy)
         sources["policy, greedy"] = gazes.greedy(trained.model.policy)
     return sources
@@ -86,8 +85,7 @@ def _gaze_accuracies(recipe: Recipe, trained: Trained, data: DataSet) -> Results
 def _knn(recipe: Recipe, trained: Trained, data: DataSet) -> Results:
     config = recipe.evaluate
     train_data = load_data(recipe, "train")
-    uniform = trained.with_policy(recipe.model.policy)
-    uniform.model.to(trained.model.device)
+    uniform = trained.with_policy(recipe.model.policy).to(trained.model.device)
     seen, whole, labels = features(uniform, train_data, config.glimpses, config.batch_size)
     test_seen, test_whole, truth = features(uniform, data, config.glimpses, config.batch_size)
     return {
@@ -120,8 +118,7 @@ def _random_init(recipe: Recipe) -> Results:
         update={"run_dir": run_dir, "init": "random", "pretrain": None, "policy": None}
     )
     train(untrained)
-    trained = load_trained(Path(run_dir))
-    trained.model.to(pick_device(recipe.device))
+    trained = load_trained(Path(run_dir)).to(pick_device(recipe.device))
     data = load_data(recipe, recipe.evaluate.split)
     config = recipe.evaluate
     random_gaze = gaze_sources(untrained, trained, False)["random"]

@@ -66,7 +66,8 @@ def _pictures(recipe: Recipe, results: Results, folder: Path) -> list[tuple[str,
         gaze = sources.get("policy", sources["random"])
         data = load_data(recipe, recipe.evaluate.split)
         images = [data.sample(index, 0).image for index in range(count)]
-        looks = [look(trained, image, gaze, recipe.evaluate.glimpses, 0) for image in images]
+        S = recipe.evaluate.glimpses
+        looks = [look(trained, image, gaze, S, seed) for seed, image in enumerate(images)]
         draw_paths(looks, folder / "gaze_paths.png")
         draw_seen(looks[:3], folder / "seen.png")
         pictures += [
@@ -98,7 +99,8 @@ def _whole_image_rows(results: Results) -> list[list[str]]:
         ["kNN, ViT mode", f"{100 * knn['vit']:.1f}"],
     ]
     if "random_init" in results:
-        rows.insert(1, ["ViT mode, network untrained", f"{100 * results['random_init']['vit']:.1f}"])
+        untrained = results["random_init"]["vit"]
+        rows.insert(1, ["ViT mode, network untrained", f"{100 * untrained:.1f}"])
     return rows
 
 
@@ -125,7 +127,7 @@ def _pretraining_lines(results: Results) -> list[str]:
         f"pretraining: cross-entropy {values['cross_entropy']:.2f} after {values['steps']} steps, "
         f"{below:.2f} below ln(prototypes); {len(values['warnings'])} collapse warnings",
     ]
-    return lines + values["warnings"]
+    return [*lines, *values["warnings"]]
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

@@ -21,6 +21,7 @@ from fovea.precision import full_precision
 
 Mode = Literal["exact", "nearest"]
 _ROUND = 0.5 + 1e-6  # a shared edge at half a pixel rounds up for both its cells
+_WIDEST = 64  # window sides overflow long after this many doublings
 _CHUNK = 512  # patches read at a time: their lattices then stay in the cache
 
 
@@ -197,3 +198,6 @@ def check_windows(windows: Tensor, sizes: Tensor) -> None:
         raise ValueError(f"windows are for {len(windows)} images, the scene has {len(sizes)}")
     if not torch.isfinite(windows).all():
         raise ValueError("windows (or the gaze they come from) are not all finite numbers")
+    if (windows[..., 2] < -_WIDEST).any():
+        lowest = windows[..., 2].min().item()
+        raise ValueError(f"windows have a zoom of {lowest:g}; expected {-_WIDEST} or more")

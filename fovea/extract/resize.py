@@ -20,9 +20,7 @@ class ResizeExtractor(PatchExtractor):
 
     Config = ResizeConfig
 
-    def __init__(
-        self, config: ResizeConfig, *, patch_size: int, fill: tuple[float, ...] = (0.5,)
-    ):
+    def __init__(self, config: ResizeConfig, *, patch_size: int, fill: tuple[float, ...] = (0.5,)):
         self.patch_size = patch_size
         self.fill = fill
 
@@ -57,11 +55,12 @@ class ResizeScene(Scene):
         """Read patches: windows [B, N, 3] -> patches [B, N, C, P, P], float32 in [0, 1]."""
         check_windows(windows, self.sizes)
         low, high = geometry.cells(windows, self.sizes, self.patch_size)
-        patches = [
-            torch.stack([self._resize(image, *edges) for edges in zip(*pair, strict=True)])
-            for image, *pair in zip(self.images, low, high, strict=True)
-        ]
-        return torch.stack(patches).float()
+        B, N, _ = windows.shape
+        out = torch.empty(B, N, len(self.fill), self.patch_size, self.patch_size, device=low.device)
+        for b, image in enumerate(self.images):
+            for i in range(N):
+                out[b, i] = self._resize(image, low[b, i], high[b, i])
+        return out
 
     def _resize(self, image: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Average the cells of one window: image [H, W, C], edges [2, P] -> [C, P, P]."""

@@ -32,9 +32,9 @@ class AugmentConfig(Section):
     saturation: float = Field(0.2, ge=0, lt=1, description="factor in 1 -/+ this; colour only")
     hue: float = Field(0.1, ge=0, le=0.5, description="turn in -/+ this, 0.5 = half; colour only")
     grayscale: float = Field(0.2, ge=0, le=1, description="probability; colour only")
-    blur_teacher: float = Field(1.0, ge=0, le=1, description="probability, teacher views")
+    blur_teacher: float = Field(1.0, ge=0, le=1, description="probability, teacher's global view")
     blur_student: float = Field(0.1, ge=0, le=1, description="probability, student's global view")
-    blur_local: float = Field(0.5, ge=0, le=1, description="probability, locals and sequence")
+    blur_local: float = Field(0.5, ge=0, le=1, description="probability, locals and sequences")
     solarize: float = Field(0.2, ge=0, le=1, description="probability, student's global view")
 
 
@@ -48,7 +48,7 @@ class HeadConfig(Section):
 
 
 class Seq2GlobalConfig(Section):
-    """Settings of ``dino_seq2global``. The defaults are the paper's for ImageNet."""
+    """Settings of ``dino_seq2global``. The defaults are the paper's for ImageNet, else DINO's."""
 
     glimpses: int = Field(8, ge=1, description="S, glimpses of a sequence")
     locals: int = Field(8, ge=0, description="local views per image")

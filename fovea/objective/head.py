@@ -1,5 +1,7 @@
 """The projection head of DINO."""
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
@@ -17,7 +19,7 @@ class ProjectionHead(nn.Module):
         super().__init__()
         hidden = [width, config.hidden, config.hidden]
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(hidden, hidden[1:], strict=False):
+        for inputs, outputs in pairwise(hidden):
             layers.append(nn.Linear(inputs, outputs, bias=not config.batch_norm))
             if config.batch_norm:
                 layers.append(nn.BatchNorm1d(outputs))

@@ -48,4 +48,5 @@ def koleo(features: Tensor) -> Tensor:
 
 def entropy(probabilities: Tensor) -> Tensor:
     """Measure in nats: probabilities [..., P] -> [...]."""
-    return torch.special.entr(probabilities).sum(-1)
+    nats: Tensor = torch.special.entr(probabilities).sum(-1)
+    return nats

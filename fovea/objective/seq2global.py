@@ -87,7 +87,7 @@ class Seq2Global(SSLObjective):
         logits = self.teacher_head(features)  # [2 * B, prototypes]
         temperature = self.config.teacher_temperature.at(progress)
         shared = sinkhorn(logits, temperature, self.config.sinkhorn_iterations)
-        return shared.unflatten(0, (2, len(scene)))
+        return shared.view(2, len(scene), -1)
 
     def _student_features(self, scene: Scene, generator: torch.Generator) -> Tensor:
         """Ask the student: state token 0 of each view, [1 + V + S, B, D]."""

@@ -17,6 +17,7 @@ class MixturePolicy(GazePolicy):
     """
 
     Config = MixtureConfig
+    std: Tensor
 
     def __init__(self, config: MixtureConfig, *, width: int, num_state_tokens: int):
         super().__init__()

@@ -15,7 +15,7 @@ def discounted_returns(rewards: Tensor, discount: float) -> Tensor:
 
 
 def advantages(returns: Tensor, epsilon: float = 1e-6) -> Tensor:
-    """Compare traces: returns [B, G, T] -> normalised per image and per step. Paper, section 3.3."""
+    """Compare traces: returns [B, G, T], normalised per image and step. Paper, section 3.3."""
     mean = returns.mean(1, keepdim=True)
     deviation = returns.std(1, keepdim=True, unbiased=False)
     return (returns - mean) / (deviation + epsilon)

@@ -22,7 +22,7 @@ class Stage(nn.Module, ABC):
     ) -> Loss:
         """Compute the loss of B images with labels [B] at ``progress`` of the schedules, 0..1."""
 
-    def update(self, progress: float) -> None:  # noqa: B027 - most stages have nothing to do
+    def update(self, progress: float) -> None:
         """Follow an optimiser step."""
 
     @abstractmethod

@@ -1,0 +1,37 @@
+# Everything happens in a virtual environment of its own, made on first use: VENV, by default .venv.
+VENV ?= .venv
+PYTHON ?= python3
+RUN ?= runs/quickstart
+BIN = $(VENV)/bin
+
+.PHONY: quickstart test check lint fault clean
+
+quickstart: $(VENV)/installed  ## train all three stages on the embedded data, then measure
+	$(BIN)/python -m fovea.train quickstart run_dir=$(RUN) $(ARGS)
+	$(BIN)/python -m fovea.eval $(RUN)
+
+test: $(VENV)/installed-dev  ## run the tests
+	$(BIN)/python -m pytest -m "not fault" $(ARGS)
+
+fault: $(VENV)/installed-dev  ## run the long tests that inject faults
+	$(BIN)/python -m pytest -m fault $(ARGS)
+
+lint: $(VENV)/installed-dev  ## check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+check: lint test  ## what every commit passes
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fovea needs Python 3.11 or newer; set PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@

@@ -1,0 +1,67 @@
+"""Laws of the contexts: which windows one glimpse consists of."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import fovea
+from fovea.interfaces import ContextBuilder
+
+GAZE = torch.tensor([[0.1, 0.9], [0.5, 0.5], [1.2, -0.3]])
+SIZES = torch.tensor([[224, 224], [40, 90], [1, 300]])
+
+
+def context(name: str, **settings: object) -> ContextBuilder:
+    built: ContextBuilder = fovea.create("context_builder", name, **settings)
+    return built
+
+
+def lay(builder: ContextBuilder, gaze: Tensor = GAZE, seed: int | None = None) -> Tensor:
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    return builder.windows(gaze, SIZES, generator)
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("name", ["foveal", "multizoom", "grid"])
+def test_every_context_lays_num_windows_in_float64(name: str, seed: int | None) -> None:
+    builder = context(name)
+    windows = lay(builder, seed=seed)
+    assert windows.shape == (3, builder.num_windows, 3)
+    assert windows.dtype == torch.float64
+    assert windows.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["foveal", "multizoom"])
+def test_a_moved_gaze_moves_all_windows_alike(name: str) -> None:
+    moved = torch.tensor([0.25, -0.125])
+    difference = lay(context(name), GAZE + moved) - lay(context(name))
+    torch.testing.assert_close(
+        difference[..., :2], moved.double().expand(3, difference.shape[1], 2)
+    )
+    torch.testing.assert_close(difference[..., 2], torch.zeros_like(difference[..., 2]))
+
+
+def test_foveal_is_multizoom_followed_by_a_grid_around_the_gaze() -> None:
+    windows = lay(context("foveal", zooms=(0.0, 2.0), grid=3, grid_zoom_eval=4.0))
+    assert torch.equal(windows[:, :2], lay(context("multizoom", zooms=(0.0, 2.0))))
+    torch.testing.assert_close(windows[:, 2:, :2].mean(1), GAZE.double())
+
+
+def test_foveal_zoom_is_fixed_without_a_generator() -> None:
+    builder = context("foveal", zooms=(0.0,), grid=2, grid_zoom=(3.0, 4.5), grid_zoom_eval=2.5)
+    assert (lay(builder)[:, 1:, 2] == 2.5).all()
+
+
+def test_foveal_zoom_is_drawn_per_image_within_its_range_with_a_generator() -> None:
+    builder = context("foveal", zooms=(0.0,), grid=2, grid_zoom=(3.0, 4.5))
+    zooms = torch.cat([lay(builder, seed=seed)[:, 1:, 2] for seed in range(60)])
+    assert (zooms == zooms[:, :1]).all()  # one zoom for all windows of an image
+    assert 3.0 <= zooms.min() < 3.1
+    assert 4.4 < zooms.max() <= 4.5
+    assert zooms[:, 0].unique().numel() == 180
+    assert torch.equal(lay(builder, seed=1), lay(builder, seed=1))
+
+
+def test_grid_ignores_the_gaze() -> None:
+    builder = context("grid", grid=4)
+    assert torch.equal(lay(builder), lay(builder, GAZE + 0.3, seed=1))

@@ -1,0 +1,92 @@
+"""The order of images is a function of seed and step alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from fovea.data.loader import Order, all_batches, train_batches
+from fovea.images import BadImage
+from fovea.interfaces import DataSet, Sample
+
+
+class Numbered(DataSet):
+    """Images of differing sizes that hold their own index and epoch; number 3 is bad."""
+
+    classes = ()
+
+    def __len__(self):
+        return 10
+
+    def name(self, index):
+        return f"image {index}"
+
+    def sample(self, index, epoch):
+        if index == 3:
+            raise BadImage("image 3 cannot be used: made so")
+        image = np.full((4 + index, 4, 1), index, np.uint8)
+        image[0] = epoch
+        return Sample(image, index, (0.0, 0.0, 1.0, index / 10))
+
+
+def order(start: int = 0, stop: int = 9, seed: int = 1) -> Order:
+    return Order(images=10, batch_size=3, seed=seed, start=start, stop=stop)
+
+
+def contents(batches):
+    return [
+        (b.names, b.labels.tolist(), b.boxes.tolist(), [i.tobytes() for i in b.images], b.bad)
+        for b in batches
+    ]
+
+
+@pytest.mark.parametrize("start", range(10))
+def test_beginning_later_is_skipping(start):
+    assert list(order(start)) == list(order())[start:]
+    assert len(order(start)) == 9 - start
+
+
+def test_each_epoch_sees_each_image_at_most_once_in_an_order_of_its_own():
+    batches = list(order())
+    epochs = [[i for batch in batches[e * 3 : e * 3 + 3] for i, _ in batch] for e in range(3)]
+    assert all(len(set(epoch)) == 9 for epoch in epochs)  # of 10; the incomplete batch is left out
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert [{e for _, e in batch} for batch in batches] == [{0}] * 3 + [{1}] * 3 + [{2}] * 3
+
+
+def test_whole_batches_see_every_image_once_an_epoch():
+    batches = list(Order(images=12, batch_size=4, seed=0, start=3, stop=6))
+    assert sorted(i for batch in batches for i, _ in batch) == list(range(12))
+
+
+def test_seeds_give_other_orders():
+    assert list(order(seed=1)) != list(order(seed=2))
+
+
+def test_workers_change_nothing():
+    alone = contents(train_batches(Numbered(), order(2, 6), workers=0))
+    assert contents(train_batches(Numbered(), order(2, 6), workers=2)) == alone
+    assert len(alone) == 4
+
+
+def test_global_random_state_is_left_alone():
+    before = torch.get_rng_state()
+    list(train_batches(Numbered(), order(), workers=0))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_all_batches_read_each_image_once_in_order_and_name_the_bad():
+    batches = list(all_batches(Numbered(), batch_size=4))
+    assert [n for b in batches for n in b.names] == [f"image {i}" for i in range(10) if i != 3]
+    assert [len(b.images) for b in batches] == [3, 4, 2]
+    (bad,) = [one for b in batches for one in b.bad]
+    assert bad.name == "image 3"
+    assert "made so" in bad.reason
+    assert batches[0].labels.tolist() == [0, 1, 2]
+    assert batches[0].boxes.shape == (3, 4)
+
+
+def test_a_batch_of_bad_images_alone_is_empty():
+    data = Numbered()
+    data.sample = lambda index, epoch: Numbered.sample(data, 3, epoch)
+    batch = next(all_batches(data, 4))
+    assert (batch.images, batch.names, batch.boxes, len(batch.bad)) == ([], [], None, 4)

@@ -1,0 +1,168 @@
+"""The model as a user calls it."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fovea
+from fovea.config import ConfigError, validate
+from fovea.model import FovealModel, assemble
+from fovea.recipe import ModelConfig
+
+
+def tiny(channels: int = 3, context: dict | None = None) -> FovealModel:
+    torch.manual_seed(0)
+    tree = {
+        "patch_size": 4,
+        "channels": channels,
+        "extractor": {"name": "integral"},
+        "context": context or {"name": "foveal", "zooms": [0, 1], "grid": 2},
+        "vit_context": {"name": "grid", "grid": 3},
+        "backbone": {
+            "name": "timm_vit", "arch": "vit_tiny_patch16_224", "width": 16, "depth": 1, "heads": 2,
+            "state_tokens": 3, "init": "xavier", "mean": [0.5] * channels, "std": [0.25] * channels,
+        },
+        "policy": {"name": "random"},
+    }  # fmt: skip
+    return assemble(validate(ModelConfig, tree))
+
+
+def pixels(height: int = 20, width: int = 30, channels: int = 3, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+@torch.no_grad()
+def test_every_kind_of_image_gives_the_same():
+    model, array = tiny(), pixels()
+    kinds = [array, Image.fromarray(array), torch.from_numpy(array).permute(2, 0, 1), [array]]
+    outputs = [model(kind, glimpses=8, generator=generator()) for kind in kinds]
+    for output in outputs:
+        assert output.embedding.shape == (1, 16)
+        assert output.states.shape == (1, 8, 3, 16)
+        assert output.gazes.shape == (1, 8, 2)
+        assert torch.equal(output.states, outputs[0].states)
+        assert torch.equal(output.embedding, output.states[:, -1, 0])
+
+
+@torch.no_grad()
+def test_images_of_a_list_may_differ_in_size_and_do_not_mix():
+    model = tiny()
+    images = [pixels(20, 30), pixels(64, 16, seed=1), pixels(7, 7, seed=2)]
+    together = model(images, glimpses=3, generator=generator())
+    assert together.states.shape == (3, 3, 3, 16)
+    scene, state = model.prepare(images[1]), model.initial_state(1)
+    for t in range(3):
+        state = model.glimpse(scene, together.gazes[1:2, t], state)
+        torch.testing.assert_close(together.states[1:2, t], state, rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.vit(images)[1:2], model.vit(images[1]), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_forward_is_the_step_interface_in_a_loop():
+    model, images = tiny(), [pixels(), pixels(seed=1)]
+    output = model(images, glimpses=4, generator=generator())
+    scene, state = model.prepare(images), model.initial_state(2)
+    assert len(scene) == 2
+    for t in range(4):
+        state = model.glimpse(scene, output.gazes[:, t], state)
+        assert torch.equal(state, output.states[:, t])
+
+
+@torch.no_grad()
+def test_traces_read_one_scene_as_if_each_had_its_own():
+    model, G = tiny(), 3
+    images = [pixels(20, 30), pixels(40, 24, seed=1)]
+    gaze = torch.rand(2 * G, 2, generator=generator())
+    state = torch.randn(2 * G, 3, 16, generator=generator())
+    together = model.glimpse(model.prepare(images), gaze, state)
+    repeated = model.prepare([image for image in images for _ in range(G)])
+    torch.testing.assert_close(model.glimpse(repeated, gaze, state), together, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("factor", [2, 4])
+def test_enlarging_an_image_changes_no_embedding(factor):
+    """Windows are relative to the image; cells of whole pixels average to the same."""
+    model = tiny(context={"name": "multizoom", "zooms": [0, 1, 2]})
+    small = pixels(64, 64)  # the finest cell is 64 / 4 / 4 = 4 pixels wide
+    large = small.repeat(factor, 0).repeat(factor, 1)
+    one, other = (model(image, glimpses=4, generator=generator()) for image in (small, large))
+    torch.testing.assert_close(one.embedding, other.embedding, rtol=0, atol=1e-4)
+    torch.testing.assert_close(model.vit(small), model.vit(large), rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_what_is_seen_depends_on_image_gaze_and_state():
+    model = tiny()
+    scene, state = model.prepare(pixels()), model.initial_state(1)
+    gaze = torch.tensor([[0.3, 0.6]])
+    seen = model.glimpse(scene, gaze, state)
+    assert not torch.allclose(seen, model.glimpse(model.prepare(pixels(seed=9)), gaze, state))
+    assert not torch.allclose(seen, model.glimpse(scene, 1 - gaze, state))
+    assert not torch.allclose(seen, model.glimpse(scene, gaze, seen))
+
+
+def test_no_gradient_runs_through_time():
+    model = tiny()
+    output = model(pixels(), glimpses=2, generator=generator())
+    output.embedding[0, 0].backward()
+    assert model.backbone.state_tokens.grad is None  # the last glimpse starts from a constant
+
+
+def test_fewer_than_one_glimpse_is_refused():
+    with pytest.raises(ValueError, match="glimpses must be at least 1, got 0"):
+        tiny()(pixels(), glimpses=0)
+
+
+def test_grey_models_take_grey_images_in_every_shape():
+    model = tiny(channels=1)
+    array = pixels(channels=1)
+    with torch.no_grad():
+        one, other = (
+            model(image, glimpses=1, generator=generator()).embedding
+            for image in (array, array[:, :, 0])
+        )
+    assert torch.equal(one, other)
+    with pytest.raises(ValueError, match="channels"):
+        model(pixels(channels=3))
+
+
+def test_the_papers_model_is_vit_s_with_8_state_tokens_and_30_windows():
+    model = fovea.build_model("vits16_foveal")
+    backbone = model.backbone
+    assert not model.training
+    assert len(backbone.blocks) == 12
+    assert backbone.width == 384
+    assert backbone.blocks[0].attn.num_heads == 6
+    assert backbone.num_state_tokens == 8
+    assert backbone.patch_embed.patch_size == (16, 16)
+    assert model.context.num_windows == 30
+    assert model.vit_context.num_windows == 256
+    assert 21e6 < sum(p.numel() for p in backbone.parameters()) < 23e6
+
+
+def test_models_are_listed_by_pattern_and_all_shipped_ones_are_known():
+    assert fovea.list_models("vits*") == ["vits16_foveal"]
+    assert fovea.list_models("nothing*") == []
+    assert set(fovea.list_models()) >= {"vitq8_foveal", "vitt16_foveal", "vitb16_foveal"}
+
+
+def test_unknown_models_are_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'vits16_foveal'"):
+        fovea.build_model("vits16_fovea")
+
+
+def test_pretrained_without_published_weights_is_an_error():
+    with pytest.raises(ValueError, match="vitq8_foveal: no weights are published"):
+        fovea.build_model("vitq8_foveal", pretrained=True)
+
+
+def test_loading_a_folder_without_a_run_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="no finished stage"):
+        fovea.load_model(tmp_path)
