@@ -151,8 +151,8 @@ class Trainer:
         )
         raise TrainingError(
             f"{self.name}: the {what} of step {step} is {float(value.detach())}; nothing was "
-            f"updated. The batch ({', '.join(batch.names[:4])}, ...), its images and the weights are in "
-            f"{file}"
+            f"updated. The batch ({', '.join(batch.names[:4])}, ...), its images and the weights "
+            f"are in {file}"
         )
 
     def _log(self, log: RunLog, step: int, loss: Loss | None, norm: float) -> None:

@@ -30,6 +30,8 @@ def measure(recipe: Recipe) -> Results:
         ValueError: the run has no finished stage, or the data set no such split.
     """
     run_dir = Path(recipe.run_dir)
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
     trained = load_trained(run_dir)
     if trained.heads is None:
         raise ConfigError([f"{run_dir}: has no probe to measure accuracy with; train one first"])
