@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fovea.hookspecs import hookimpl as hookimpl
-    from fovea.registry import create as create
+    from fovea.parts import create as create
     from fovea.zoo import build_model as build_model
     from fovea.zoo import list_models as list_models
     from fovea.zoo import load_model as load_model
@@ -23,7 +23,7 @@ _HOMES = {
     "build_model": "fovea.zoo",
     "list_models": "fovea.zoo",
     "load_model": "fovea.zoo",
-    "create": "fovea.registry",
+    "create": "fovea.parts",
     "hookimpl": "fovea.hookspecs",
 }
 __all__ = ["__version__", "build_model", "create", "hookimpl", "list_models", "load_model"]

@@ -14,24 +14,17 @@ from typing import Any, TypeVar, cast, get_args
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from fovea import registry
+from fovea.section import Section as Section
 
 S = TypeVar("S", bound="Section")
 
 # beside what both libraries raise: a number of thousands of digits, brackets in thousands
 _UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError)
-
-
-class Section(BaseModel):
-    """Base of all settings: strict types, no unknown keys, no NaN, frozen."""
-
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
-    )
 
 
 class Component(Section):

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fovea.config import Component
 from fovea.images import Images, as_images
 from fovea.interfaces import Backbone, ContextBuilder, GazePolicy, PatchExtractor, Scene, draw
+from fovea.parts import part
 from fovea.recipe import ModelConfig
-from fovea.registry import component_class
 
 
 @dataclass(frozen=True)
@@ -143,8 +142,3 @@ def assemble(config: ModelConfig) -> FovealModel:
         num_state_tokens=backbone.num_state_tokens,
     )
     return FovealModel(config, extractor, context, vit_context, backbone, policy).eval()
-
-
-def part(kind: str, component: Component, **sizes: object):  # type: ignore[no-untyped-def]  # the class is known by name only
-    """Build one component from its validated settings and the sizes it asks for."""
-    return component_class(kind, component.name)(component.settings, **sizes)

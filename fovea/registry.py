@@ -18,6 +18,7 @@ from typing import Any
 import pluggy
 
 from fovea import hookspecs
+from fovea.section import Section
 
 INTERFACES = {
     "patch_extractor": "PatchExtractor",
@@ -114,8 +115,6 @@ def lookup(kind: str, name: str) -> Registration:
 
 def config_class(kind: str, name: str) -> type[Any]:
     """Return a component's Config class; imports no torch where the plugin named its address."""
-    from fovea.config import Section  # config needs this module, for names
-
     registration = lookup(kind, name)
     if registration.config is not None:
         config = _resolve(registration.config, registration)
@@ -144,33 +143,6 @@ def component_class(kind: str, name: str) -> type[Any]:
     else:
         return target
     raise RegistryError(f"{_label(registration)} {wrong}")
-
-
-def create(kind: str, name: str, **settings: Any) -> Any:
-    """Create a component by name: ``create("patch_extractor", "integral", patch_size=16)``.
-
-    Args:
-        kind: one of ``fovea.registry.INTERFACES``.
-        name: a registered name.
-        **settings: fields of its Config, and what its constructor asks for beside the config.
-
-    Raises:
-        RegistryError: no such kind or name.
-        ConfigError: settings that are wrong.
-    """
-    from fovea.config import ConfigError, validate  # config needs this module, for names
-
-    config = config_class(kind, name)
-    target = component_class(kind, name)
-    parameters = inspect.signature(target.__init__).parameters.values()
-    sizes = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
-    required = {one.name for one in parameters if one.name in sizes and one.default is one.empty}
-    missing = required - set(settings)
-    if missing:
-        raise ConfigError([f"{kind} {name}: needs {', '.join(sorted(missing))}"])
-    chosen = {key: value for key, value in settings.items() if key not in sizes}
-    given = {key: value for key, value in settings.items() if key in sizes}
-    return target(validate(config, chosen, f"{name}."), **given)
 
 
 def _kind(kind: str) -> str:

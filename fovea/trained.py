@@ -9,7 +9,8 @@ from torch import nn
 
 from fovea.config import Component, Part, Section, to_tree, validate
 from fovea.engine.checkpoint import load_file, save_file
-from fovea.model import FovealModel, assemble, part
+from fovea.model import FovealModel, assemble
+from fovea.parts import part
 from fovea.recipe import STAGES, ModelConfig
 
 FILE = "trained.pt"

@@ -20,17 +20,19 @@ ALLOWED = {
     "shipped": set(),
     "hookspecs": set(),
     "builtin": {"hookspecs"},
-    "registry": {"hookspecs", "config"},
-    "config": {"registry"},
+    "section": set(),
+    "registry": {"hookspecs", "section"},
+    "config": {"registry", "section"},
+    "parts": {"config", "registry"},
     "schedule": {"config"},
     "recipe": {"config", "schedule", "shipped"},
     "interfaces": {"config", "images"},
-    "model": {"config", "images", "interfaces", "recipe", "registry"},
+    "model": {"config", "images", "interfaces", "parts", "recipe"},
 }
 ABOVE = {"stages", "engine", "train", "evaluate", "eval", "viz", "look", "cli"}
 TORCH_FREE = {
     *("config", "registry", "hookspecs", "builtin", "recipe", "schedule", "shipped"),
-    *("train", "cli", "zoo", "__init__"),
+    *("section", "parts", "train", "cli", "zoo", "__init__"),
 }
 HEAVY = {"torch", "timm", "numpy", "xformers", "fvcore", "PIL", "matplotlib"}
 ONLY_IN = {

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from iopath.common.file_io import g_pathmgr
 
 
 class DamagedFile(ValueError):  # noqa: N818 - it names the file
@@ -27,7 +26,7 @@ def save_file(contents: dict[str, Any], file: Path) -> None:
     Raises:
         OSError: it could not be written; what was there before is untouched.
     """
-    g_pathmgr.mkdirs(str(file.parent))
+    file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.tmp")
     try:
         with open(temporary, "wb") as stream:

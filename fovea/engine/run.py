@@ -13,7 +13,8 @@ from fovea.engine.checkpoint import save_text
 from fovea.engine.stopping import StopRequest, graceful
 from fovea.engine.trainer import Trainer
 from fovea.interfaces import DataSet
-from fovea.model import assemble, part
+from fovea.model import assemble
+from fovea.parts import part
 from fovea.recipe import Recipe, StageConfig
 from fovea.stages.policy import Policy
 from fovea.stages.pretrain import Pretrain

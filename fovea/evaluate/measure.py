@@ -15,7 +15,7 @@ from fovea.evaluate.enlarge import enlarged_accuracy
 from fovea.evaluate.gazes import Gaze
 from fovea.evaluate.knn import features, knn_accuracy
 from fovea.interfaces import DataSet
-from fovea.model import part
+from fovea.parts import part
 from fovea.recipe import Recipe
 from fovea.trained import FILE, Trained, load_trained
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from fovea.interfaces import Loss, Scene, SSLObjective
-from fovea.model import FovealModel, part
+from fovea.model import FovealModel
+from fovea.parts import part
 from fovea.recipe import PretrainConfig
 from fovea.stages.stage import Stage
 from fovea.trained import Trained

@@ -91,7 +91,8 @@ def logged(folder: Path, stage: str) -> list[dict[str, float]]:
 def assert_same_run(folder: Path, reference: Path) -> None:
     for stage in STAGES:
         ours, theirs = logged(folder, stage), logged(reference, stage)
-        assert [line["step"] for line in theirs] == list(range(len(theirs)))
+        steps = [line["step"] for line in theirs if "loss" in line]  # others are warnings
+        assert steps == list(range(len(steps)))
         assert {"loss", "gradient_norm", "lr"} <= theirs[0].keys()
         assert ours == theirs, stage
         for name in ("trained.pt", None):

@@ -6,10 +6,11 @@ import torch.nn.functional as F
 
 from fovea.config import validate
 from fovea.interfaces import Loss
-from fovea.model import FovealModel, assemble, part
+from fovea.model import FovealModel, assemble
 from fovea.objective.config import Seq2GlobalConfig
 from fovea.objective.losses import koleo, sinkhorn
 from fovea.objective.seq2global import Seq2Global, _follow
+from fovea.parts import part
 from fovea.recipe import ModelConfig, read_recipe
 
 NO_COLOUR = {"saturation": 0.0, "hue": 0.0, "grayscale": 0.0}
