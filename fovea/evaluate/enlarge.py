@@ -1,9 +1,14 @@
 """Does accuracy survive larger images? Paper, figure 1.
 
-The same images are enlarged and classified by the same weights three ways: by glimpses and in ViT
-mode, whose windows are shares of the image; and with patches of as many pixels as at the original
-size, as a plain ViT would cut them: more and more patches, each showing less and less.
+The same images are enlarged and classified by the same weights: by glimpses and in ViT mode, whose
+windows are shares of the image; and with patches of as many pixels as at the original size, as a
+plain ViT cuts them: more and more patches, each showing less and less. A plain ViT knows where such
+a patch lies (its positions are interpolated) but not how small a share of the image it has become:
+``fixed_pixels``. Told their true zoom, which no plain ViT is, the same patches do better:
+``fixed_pixels_zoom_known``.
 """
+
+import math
 
 import numpy as np
 import torch
@@ -32,7 +37,7 @@ def enlarged_accuracy(
     """Classify the first images of a split, enlarged; the gazes are the same for each factor."""
     assert trained.heads is not None
     generator = torch.Generator(trained.model.device).manual_seed(0)
-    right = {"glimpses": 0, "vit": 0, "fixed_pixels": 0}
+    right = {"glimpses": 0, "vit": 0, "fixed_pixels": 0, "fixed_pixels_zoom_known": 0}
     total = 0
     for batch in all_batches(data, batch_size):
         batch_images = batch.images[: images - total]
@@ -45,18 +50,27 @@ def enlarged_accuracy(
         boxes = None if batch.boxes is None else batch.boxes[: len(batch_images)]
         answers, _ = classify(trained, scene, boxes, gaze, glimpses, generator)
         right["glimpses"] += _count(answers[-1], labels)
-        right["vit"] += _count(_vit_answers(trained, scene, 1), labels)
-        right["fixed_pixels"] += _count(_vit_answers(trained, scene, factor), labels)
+        right["vit"] += _count(_vit_answers(trained, scene, 1, True), labels)
+        right["fixed_pixels"] += _count(_vit_answers(trained, scene, factor, False), labels)
+        known = _vit_answers(trained, scene, factor, True)
+        right["fixed_pixels_zoom_known"] += _count(known, labels)
         total += len(batch_images)
     return {name: count / total for name, count in right.items()}
 
 
-def _vit_answers(trained: Trained, scene: Scene, finer: int) -> Tensor:
-    """Classify by a grid over the whole image, ``finer`` times as fine as the ViT mode's."""
+def _vit_answers(trained: Trained, scene: Scene, finer: int, zoom_known: bool) -> Tensor:
+    """Classify by a grid over the whole image, ``finer`` times as fine as the ViT mode's.
+
+    Unless the zoom is known, the position embedding is given that of the ViT mode's grid.
+    """
     assert trained.heads is not None
-    side = round(trained.model.vit_context.num_windows**0.5)
+    model = trained.model
+    side = round(model.vit_context.num_windows**0.5)
     windows = geometry.vit_grid(side * finer, scene.sizes)
-    state = trained.model.see(scene, windows, trained.model.initial_state(len(scene)))
+    patches = scene.read(windows)
+    if not zoom_known:
+        windows[..., 2] -= math.log2(finer)
+    state = model.backbone(patches, windows, model.initial_state(len(scene)))
     answers: Tensor = trained.heads[VIT](state).argmax(1)
     return answers
 

@@ -109,6 +109,7 @@ def _enlarged_rows(results: Results) -> list[list[str]]:
         "glimpses": "random glimpses",
         "vit": "ViT mode",
         "fixed_pixels": "patches of fixed pixels",
+        "fixed_pixels_zoom_known": "... told their zoom",
     }
     factors = results["enlarge"]
     rows = [["images enlarged", *(f"{factor}x" for factor in factors)]]

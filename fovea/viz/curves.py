@@ -38,6 +38,7 @@ def plot_enlarged(results: dict[str, Any], file: Path) -> None:
         "glimpses": ("random glimpses", "#d62728"),
         "vit": ("ViT mode (windows are shares of the image)", "black"),
         "fixed_pixels": ("same weights, patches of fixed pixels", "#7f7f7f"),
+        "fixed_pixels_zoom_known": ("... told their zoom", "#c7c7c7"),
     }
     for key, (label, colour) in labels.items():
         values = [100 * one[key] for one in results["enlarge"].values()]
