@@ -60,5 +60,7 @@ def _split_folder(config: FolderConfig, split: Literal["train", "val", "test"]) 
     if folder.is_dir():
         return folder
     if split == "train":
+        if (root / config.val).is_dir():
+            raise ValueError(f"data.root: {root} has {config.val}/ but no {config.train}/")
         return root
     raise ValueError(f"data.{split}: there is no folder {folder} for the {split} split")
