@@ -92,7 +92,15 @@ class FovealModel(nn.Module):
 
         With a gaze and a state for each of G traces per image, [B * G, ...] image by image, all
         traces read the same scene.
+
+        Raises:
+            ValueError: gaze and state do not fit the scene.
         """
+        if len(gaze) != len(state) or len(gaze) % len(scene):
+            raise ValueError(
+                f"gaze has {len(gaze)} rows and state {len(state)}; the scene's {len(scene)} images"
+                " need one of each, or as many for every image"
+            )
         traces = len(gaze) // len(scene)
         sizes = scene.sizes.repeat_interleave(traces, 0)
         return self.see(scene, self.context.windows(gaze, sizes, None), state)

@@ -166,3 +166,10 @@ def test_pretrained_without_published_weights_is_an_error():
 def test_loading_a_folder_without_a_run_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="no finished stage"):
         fovea.load_model(tmp_path)
+
+
+def test_gaze_that_does_not_fit_the_scene_is_refused():
+    model = fovea.build_model("vitq8_foveal")
+    scene = model.prepare([np.zeros((20, 20), np.uint8)] * 2)
+    with pytest.raises(ValueError, match="gaze has 3 rows and state 2; the scene's 2 images"):
+        model.glimpse(scene, torch.full((3, 2), 0.5), model.initial_state(2))
