@@ -30,6 +30,7 @@ class MixturePolicy(GazePolicy):
         self.blocks = nn.ModuleList(_block(width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
         self.mean = nn.Linear(width, 2)
+        nn.init.normal_(self.mean.weight, std=width**-0.5)  # means from 0.27 to 0.73, not all 0.5
         self.logits = nn.Linear(width, M)
         self.register_buffer("std", torch.tensor(config.std.at(0.0)))
 
