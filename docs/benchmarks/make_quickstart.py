@@ -16,7 +16,8 @@ _HEAD = """\
 # What the quick start reaches
 
 Written by `python docs/benchmarks/make_quickstart.py RUN_DIR ...` from what these commands
-measured, one run per seed, on {images} test images that no setting was chosen by:
+measured, one run per seed, on {images} test images. Settings were chosen on the val split; a first
+result on the test split did send us back to the policy's start, as the [log](../log.md) tells:
 
 ```text
 make quickstart
