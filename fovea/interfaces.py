@@ -44,13 +44,28 @@ class Scene(ABC):
 
 
 class PatchExtractor(ABC):
-    """Builds scenes. The constructor takes its config, patch_size (pixels) and fill (0..1)."""
+    """Builds scenes. The constructor takes its config, patch_size, channels and fill."""
 
     Config: ClassVar[type[Section]]
 
     @abstractmethod
-    def __init__(self, config: Section, *, patch_size: int, fill: tuple[float, ...] = (0.5,)):
-        """Store; ``fill`` has one value, or one per channel."""
+    def __init__(
+        self,
+        config: Section,
+        *,
+        patch_size: int = 16,
+        channels: int | None = None,
+        fill: tuple[float, ...] = (0.5,),
+    ):
+        """Store.
+
+        Args:
+            config: its settings.
+            patch_size: P, in pixels; the default is the paper's.
+            channels: what images are brought to, as ``fovea.images.as_images`` does; None keeps
+                what they have.
+            fill: colour of what lies outside an image, in 0..1: one value, or one per channel.
+        """
 
     @abstractmethod
     def prepare(self, images: Images, device: torch.device | str | None = None) -> Scene:

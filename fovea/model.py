@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fovea.images import Images, as_images
+from fovea.images import Images
 from fovea.interfaces import Backbone, ContextBuilder, GazePolicy, PatchExtractor, Scene, draw
 from fovea.parts import part
 from fovea.recipe import ModelConfig
@@ -80,8 +80,7 @@ class FovealModel(nn.Module):
 
     def prepare(self, images: Images) -> Scene:
         """Prepare images for glimpses: the only work that grows with their size."""
-        arrays = [image.cpu().numpy() for image in as_images(images, self.config.channels)]
-        return self.extractor.prepare(arrays, self.device)
+        return self.extractor.prepare(images, self.device)
 
     def initial_state(self, batch: int) -> Tensor:
         """Return the state before the first glimpse [batch, K, D]."""
@@ -139,7 +138,11 @@ def assemble(config: ModelConfig) -> FovealModel:
         "backbone", config.backbone, patch_size=config.patch_size, channels=config.channels
     )
     extractor: PatchExtractor = part(
-        "patch_extractor", config.extractor, patch_size=config.patch_size, fill=backbone.mean
+        "patch_extractor",
+        config.extractor,
+        patch_size=config.patch_size,
+        channels=config.channels,
+        fill=backbone.mean,
     )
     context: ContextBuilder = part("context_builder", config.context)
     vit_context: ContextBuilder = part("context_builder", config.vit_context)

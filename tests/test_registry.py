@@ -259,8 +259,8 @@ def test_create_takes_config_fields_and_sizes() -> None:
 
 
 def test_create_names_missing_sizes_and_wrong_settings() -> None:
-    with pytest.raises(ConfigError, match=r"^patch_extractor integral: needs patch_size$"):
-        fovea.create("patch_extractor", "integral")
+    with pytest.raises(ConfigError, match=r"^gaze_policy random: needs num_state_tokens, width$"):
+        fovea.create("gaze_policy", "random")
     with pytest.raises(ConfigError, match=r"^integral\.mood: unknown key; did you mean 'mode'\?$"):
         fovea.create("patch_extractor", "integral", patch_size=7, mood="exact")
 

@@ -31,15 +31,21 @@ class IntegralExtractor(PatchExtractor):
     Config = IntegralConfig
 
     def __init__(
-        self, config: IntegralConfig, *, patch_size: int, fill: tuple[float, ...] = (0.5,)
+        self,
+        config: IntegralConfig,
+        *,
+        patch_size: int = 16,
+        channels: int | None = None,
+        fill: tuple[float, ...] = (0.5,),
     ):
         self.mode: Mode = config.mode
         self.patch_size = patch_size
+        self.channels = channels
         self.fill = fill
 
     def prepare(self, images: Images, device: torch.device | str | None = None) -> "IntegralScene":
         """Build the tables of images of any sizes, one after the other in one flat buffer."""
-        arrays = [image.cpu().numpy() for image in as_images(images)]
+        arrays = [image.cpu().numpy() for image in as_images(images, self.channels)]
         C = arrays[0].shape[2]
         if len(self.fill) not in (1, C):
             raise ValueError(f"fill has {len(self.fill)} values, but the images have {C} channels")

@@ -20,13 +20,21 @@ class ResizeExtractor(PatchExtractor):
 
     Config = ResizeConfig
 
-    def __init__(self, config: ResizeConfig, *, patch_size: int, fill: tuple[float, ...] = (0.5,)):
+    def __init__(
+        self,
+        config: ResizeConfig,
+        *,
+        patch_size: int = 16,
+        channels: int | None = None,
+        fill: tuple[float, ...] = (0.5,),
+    ):
         self.patch_size = patch_size
+        self.channels = channels
         self.fill = fill
 
     def prepare(self, images: Images, device: torch.device | str | None = None) -> "ResizeScene":
         """Keep the images as they are."""
-        arrays = as_images(images)
+        arrays = as_images(images, self.channels)
         C = arrays[0].shape[2]
         if len(self.fill) not in (1, C):
             raise ValueError(f"fill has {len(self.fill)} values, but the images have {C} channels")
