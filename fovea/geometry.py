@@ -10,11 +10,35 @@ import math
 import torch
 from torch import Tensor
 
+_WIDEST = 64  # window sides overflow long after this many doublings
+
 
 def window_sides(zoom: Tensor, sizes: Tensor) -> Tensor:
     """Measure windows: zoom [B, N], sizes [B, 2] -> sides in pixels [B, N]. Paper, eq. 1 and 5."""
     shorter = sizes.amin(1, keepdim=True).double()
     return shorter * torch.exp2(-zoom.double())
+
+
+PIXELS_PER_CELL = 2.0
+"""Pixels, along a side, that each cell of the finest windows is averaged from.
+
+Enough for a JPEG decoded at 1/2, 1/4 or 1/8 to give nearly the patches of all its pixels, although
+cells end within its pixels, which are means of what they stand for: patches differ by 1.6 of 255 on
+photographs (rms; 99.9 % by less than 15) and by 4.3 (34) on very sharp ones of odd sizes, by half
+as much one zoom further out. With 1 pixel it is almost twice that; with 3 two thirds, but a
+photograph of 12 megapixels would be decoded whole for the paper's recipe. Our choice, measured in
+docs/benchmarks/decode.md.
+"""
+
+
+def needed_side(zoom: float, patch_size: int) -> int | None:
+    """Pixels that an image needs along its shorter side to be read at zooms up to this one.
+
+    None: it needs all that it has, since the zoom is not known or closer than 2**24 pixels show.
+    """
+    if not zoom < 24:
+        return None
+    return math.ceil(PIXELS_PER_CELL * patch_size * math.exp2(zoom))
 
 
 def multizoom(gaze: Tensor, zooms: Tensor) -> Tensor:
@@ -125,6 +149,19 @@ def cells(windows: Tensor, sizes: Tensor, patch_size: int) -> tuple[Tensor, Tens
     middle = centre[..., None] + (offset - (patch_size - 1) / 2) * side  # [B, N, 2, P]
     half = side.clamp(min=1.0) / 2
     return middle - half, middle + half
+
+
+def check_windows(windows: Tensor, sizes: Tensor) -> None:
+    """Refuse windows that cannot be read, with a ValueError that says why."""
+    if windows.ndim != 3 or windows.shape[-1] != 3:
+        raise ValueError(f"windows must be [B, N, 3], got {list(windows.shape)}")
+    if len(windows) != len(sizes):
+        raise ValueError(f"windows are for {len(windows)} images, the scene has {len(sizes)}")
+    if not torch.isfinite(windows).all():
+        raise ValueError("windows (or the gaze they come from) are not all finite numbers")
+    if (windows[..., 2] < -_WIDEST).any():
+        lowest = windows[..., 2].min().item()
+        raise ValueError(f"windows have a zoom of {lowest:g}; expected {-_WIDEST} or more")
 
 
 def inside_box(gaze: Tensor, boxes: Tensor) -> Tensor:

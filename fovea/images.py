@@ -11,6 +11,7 @@ say how its numbers become 8-bit ones:
 - the EXIF orientation is applied, and of an animation or a document the first frame is read.
 """
 
+import math
 import struct
 import warnings
 import zlib
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import singledispatch
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import torch
@@ -32,10 +33,14 @@ PIL_LIMIT = 2 * 89_478_485
 Array: TypeAlias = NDArray[np.uint8]
 """An image between file and extractor: uint8 [H, W, C]."""
 
-Picture: TypeAlias = Image.Image | NDArray[np.uint8] | Tensor
+WHITE = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: 1.0, torch.float64: 1.0}
+"""The dtypes of images in memory, and the pixel value of each that is 1.0 in a patch."""
+
+Picture: TypeAlias = Image.Image | NDArray[Any] | Tensor
 Images: TypeAlias = Picture | Sequence[Picture]
-"""A PIL image, a uint8 numpy array [H, W, C] or [H, W], a uint8 torch tensor [C, H, W] or [H, W];
-a list or tuple of those, of any sizes; or a batch, numpy [B, H, W, C] or torch [B, C, H, W]."""
+"""A PIL image, a numpy array [H, W, C] or [H, W], a torch tensor [C, H, W] or [H, W], of a dtype of
+``WHITE``; a list or tuple of those, of any sizes; or a batch, numpy [B, H, W, C] or torch
+[B, C, H, W]."""
 
 
 class BadImage(ValueError):  # noqa: N818 - it names the image, as a data set counts them
@@ -47,6 +52,7 @@ def read_image(
     channels: int = 3,
     max_pixels: int = PIL_LIMIT,
     name: str | None = None,
+    shorter_side: int | None = None,
 ) -> Tensor:
     """Decode a file: -> uint8 [H, W, C], contiguous; the module's text says how.
 
@@ -58,24 +64,35 @@ def read_image(
         max_pixels: images with more are refused by their header, before they take memory. Above
             ``PIL_LIMIT`` Pillow refuses too, unless you raise ``PIL.Image.MAX_IMAGE_PIXELS``.
         name: what messages call the file; by default its path.
+        shorter_side: pixels that are needed along the image's shorter side. A JPEG is then decoded
+            at the smallest of 1/2, 1/4 and 1/8 of its size that has as many; each pixel is the mean
+            of those it stands for (2 of 255 off, rms, where colour is subsampled). Sizes are
+            rounded, so what lies at a share of the width or height moves by up to half a reduced
+            pixel. Other formats, smaller images, and None: all pixels.
 
     Raises:
         BadImage: the file is missing, damaged, truncated, too large, empty or no image, or has
             pixels that do not fit 8 bits, or a format that may start another program (EPS, IPTC).
-        ValueError: ``channels`` is neither 1 nor 3.
+        ValueError: ``channels`` is neither 1 nor 3, or ``shorter_side`` is less than 1.
     """
     _check_channels(channels, "channels")
+    if shorter_side is not None and shorter_side < 1:
+        raise ValueError(f"shorter_side: expected at least 1 pixel, got {shorter_side}")
     with _refusals(repr(name or str(file))), _opened(file) as stream:
-        picture = Image.open(stream)
+        picture: Image.Image = Image.open(stream)
         _check_header(picture, max_pixels)
+        if shorter_side is not None:
+            picture = _reduced(picture, shorter_side)
         converted = _converted(picture, channels)
     return _tensor(converted)
 
 
 def as_images(images: Images, channels: int | None = None) -> list[Tensor]:
-    """Accept images in memory: -> list of uint8 [H, W, C], contiguous, where the tensors were.
+    """Accept images in memory: -> list of [H, W, C], contiguous, where the tensors were.
 
-    PIL images are converted as files are. A result may share memory with what was given.
+    All have one dtype of ``WHITE``: uint8, uint16, or float32 or float64 in 0..1, through which
+    gradients run. PIL images are converted as files are, to uint8. A result may share memory with
+    what was given.
 
     Args:
         images: see ``Images``.
@@ -83,13 +100,18 @@ def as_images(images: Images, channels: int | None = None) -> list[Tensor]:
             must have as many. None: PIL images become 3 channels, and arrays keep theirs.
 
     Raises:
-        ValueError: no images, or an image of another kind, dtype, shape or number of channels.
+        ValueError: no images, or an image of another kind, dtype, shape, number of channels or
+            range of values.
         BadImage: Pillow cannot decode or convert a PIL image.
     """
     listed = _listed(images)
     tensors = [_image(listed[i], channels, f"images[{i}]") for i in range(len(listed))]
     if not tensors:
         raise ValueError("images is empty; expected at least one image")
+    for i, tensor in enumerate(tensors):
+        if tensor.dtype != tensors[0].dtype:
+            found, first = _name(tensor.dtype), _name(tensors[0].dtype)
+            raise ValueError(f"images[{i}]: {found}, but images[0] is {first}; give all of one")
     counts = [tensor.shape[-1] for tensor in tensors]
     for i, count in enumerate(counts):
         if count != counts[0]:
@@ -135,6 +157,19 @@ def _check_header(picture: Image.Image, max_pixels: int) -> None:
         raise ValueError(f"format {picture.format} may start another program")
     if picture.width * picture.height > max_pixels:
         raise ValueError(f"{picture.width} x {picture.height} pixels are over {max_pixels}")
+
+
+def _reduced(picture: Image.Image, shorter_side: int) -> Image.Image:
+    """Have a JPEG decoded at a fraction of its size, its sides at least so long.
+
+    Pillow rounds sizes up; a last row or column that is less than half image is cut off.
+    """
+    drafted = picture.draft(None, (shorter_side, shorter_side))  # None for other formats
+    if drafted is None:
+        return picture
+    _, (_, _, width, height) = drafted  # before rounding
+    size = math.floor(width + 0.5), math.floor(height + 0.5)
+    return picture if size == picture.size else picture.crop((0, 0, *size))
 
 
 def _converted(picture: Image.Image, channels: int) -> Image.Image:
@@ -207,16 +242,18 @@ def _from_pil(picture: Image.Image, channels: int | None, name: str) -> Tensor:
 
 
 @_image.register(np.ndarray)
-def _from_numpy(array: NDArray[np.uint8], channels: int | None, name: str) -> Tensor:
+def _from_numpy(array: NDArray[Any], channels: int | None, name: str) -> Tensor:
     _check_array(array.shape, str(array.dtype), name)
     tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    _check_range(tensor, name)
     image = tensor if array.ndim == 3 else tensor.unsqueeze(-1)  # -> [H, W, C]
     return _with_channels(image, channels, name)
 
 
 @_image.register(Tensor)
 def _from_torch(tensor: Tensor, channels: int | None, name: str) -> Tensor:
-    _check_array(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), name)
+    _check_array(tuple(tensor.shape), _name(tensor.dtype), name)
+    _check_range(tensor, name)
     image = tensor.movedim(0, -1) if tensor.ndim == 3 else tensor.unsqueeze(-1)  # -> [H, W, C]
     return _with_channels(image, channels, name)
 
@@ -227,13 +264,24 @@ def _check_channels(channels: int, name: str) -> None:
 
 
 def _check_array(shape: tuple[int, ...], dtype: str, name: str) -> None:
-    if dtype != "uint8":
-        cure = "multiply by 255 and round" if "float" in dtype else "scale and cast it"
-        raise ValueError(f"{name}: expected uint8 in 0..255, got {dtype}; {cure}")
+    known = [_name(dtype) for dtype in WHITE]
+    if dtype not in known:
+        raise ValueError(f"{name}: expected {', '.join(known)}, got {dtype}; scale and cast it")
     if len(shape) not in (2, 3):
         raise ValueError(f"{name}: expected 2 or 3 dimensions, got shape {shape}")
     if 0 in shape:
         raise ValueError(f"{name}: empty, as its shape is {shape}; expected at least one pixel")
+
+
+def _check_range(tensor: Tensor, name: str) -> None:
+    if tensor.is_floating_point():
+        low, high = (bound.item() for bound in tensor.detach().aminmax())
+        if not 0 <= low <= high <= 1:  # so written, it refuses NaN too
+            raise ValueError(f"{name}: float pixels from {low:g} to {high:g}, expected 0 to 1")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _with_channels(image: Tensor, channels: int | None, name: str) -> Tensor:

@@ -6,6 +6,7 @@ right and y down in 0..1 of the image's width and height, zoom = log2(shorter si
 Geometry is float64; patches are float32 in [0, 1].
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,6 +43,24 @@ class Scene(ABC):
             ValueError: the windows are not finite, or their shape does not fit the scene.
         """
 
+    def tokens(
+        self, windows: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Read patches as a patch embedding takes them: windows [B, N, 3] -> [B, N, C*P*P].
+
+        Args:
+            windows: as for ``read``.
+            mean: [C], subtracted from patches in 0..1.
+            std: [C], by which the difference is divided.
+            dtype: of the result.
+        """
+        return normalise(self.read(windows), mean, std).to(dtype)
+
+
+def normalise(patches: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Make tokens of patches: [..., C, P, P] in 0..1, mean and std [C] -> [..., C*P*P]."""
+    return ((patches - mean[:, None, None]) / std[:, None, None]).flatten(-3)
+
 
 class PatchExtractor(ABC):
     """Builds scenes. The constructor takes its config, patch_size, channels and fill."""
@@ -71,16 +90,23 @@ class PatchExtractor(ABC):
     def prepare(self, images: Images, device: torch.device | str | None = None) -> Scene:
         """Prepare images of any sizes: the only work that grows with the image."""
 
+    def describe(self, device: torch.device | str | None = None) -> str:
+        """Say in a line what works on a device, for logs."""
+        return type(self).__name__
+
 
 class ContextBuilder(ABC):
     """Says which windows one glimpse consists of: pure geometry, no pixels.
 
     Attributes:
         num_windows: N, the same for every glimpse.
+        finest_zoom: the largest zoom of any window, in training or evaluation. Images are decoded
+            no larger than it takes; infinite, as it is unless set, means that it is not known.
     """
 
     Config: ClassVar[type[Section]]
     num_windows: int
+    finest_zoom: float = math.inf
 
     @abstractmethod
     def windows(self, gaze: Tensor, sizes: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -117,6 +143,17 @@ class Backbone(nn.Module, ABC):
         one glimpse into the one before; the learned first state is given as it is.
         """
 
+    def look(self, scene: Scene, windows: Tensor, state: Tensor) -> Tensor:
+        """Read and see: windows [B * G, N, 3] of B images, state [B * G, K, D] -> the next state.
+
+        A backbone that flattens its patches may override it with ``scene.tokens``, which a GPU
+        normalises while it reads.
+        """
+        R, N, _ = windows.shape
+        patches = scene.read(windows.reshape(len(scene), -1, 3))  # [B, G * N, C, P, P]
+        seen: Tensor = self(patches.reshape(R, N, *patches.shape[2:]), windows, state)
+        return seen
+
     def no_weight_decay(self) -> set[str]:
         """Names of parameters, besides biases and other 1-D ones, that weight decay spares."""
         return set()
@@ -138,9 +175,14 @@ class Loss:
 
 
 class SSLObjective(nn.Module, ABC):
-    """Trains a backbone without labels; owns the student and all that is trained beside it."""
+    """Trains a backbone without labels; owns the student and all that is trained beside it.
+
+    Attributes:
+        finest_zoom: the largest zoom at which it ever reads; infinite where it is not known.
+    """
 
     Config: ClassVar[type[Section]]
+    finest_zoom: float = math.inf
 
     @abstractmethod
     def __init__(
@@ -230,6 +272,15 @@ class DataSet(ABC):
         Raises:
             BadImage: the file cannot be used; training goes on without it.
         """
+
+    def reduced(self, shorter_side: int) -> "DataSet":
+        """Return the same images for a reader that needs no more pixels than so many.
+
+        Where that saves work, images may come smaller, with at least ``shorter_side`` pixels along
+        their shorter side, or all that they have; a setting ``decode: needed | full`` turns it off.
+        By default nothing is saved and this is the data set itself.
+        """
+        return self
 
 
 def draw(distribution: Distribution, generator: torch.Generator | None) -> Tensor:

@@ -106,11 +106,7 @@ class FovealModel(nn.Module):
 
     def see(self, scene: Scene, windows: Tensor, state: Tensor) -> Tensor:
         """See windows [B * G, N, 3] of B images with state [B * G, K, D] -> state [B * G, K, D]."""
-        R, N, _ = windows.shape
-        patches = scene.read(windows.reshape(len(scene), -1, 3)).unflatten(1, (-1, N)).flatten(0, 1)
-        assert len(patches) == R
-        seen: Tensor = self.backbone(patches, windows, state)
-        return seen
+        return self.backbone.look(scene, windows, state)
 
     def vit(self, images: Images) -> Tensor:
         """Look at whole images at once, as a plain ViT does -> [B, D]."""
@@ -121,6 +117,11 @@ class FovealModel(nn.Module):
         centre = torch.full((len(scene), 2), 0.5, device=scene.sizes.device)
         windows = self.vit_context.windows(centre, scene.sizes, None)
         return self.see(scene, windows, self.initial_state(len(scene)))
+
+    @property
+    def finest_zoom(self) -> float:
+        """The largest zoom at which it reads, in glimpses or in ViT mode."""
+        return max(self.context.finest_zoom, self.vit_context.finest_zoom)
 
     @property
     def device(self) -> torch.device:

@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.cbook import get_sample_data
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 from torch import Tensor
 
@@ -28,6 +31,12 @@ def gradient(height: int = SIDE, width: int = SIDE) -> Image.Image:
     y, x = np.mgrid[0:height, 0:width]
     colours = np.stack([x * 255 // width, y * 255 // height, (x + 3 * y) % 256], axis=-1)
     return Image.fromarray(colours.astype(np.uint8))
+
+
+def photo() -> Image.Image:
+    """Open a photograph that comes with matplotlib: 512 x 600 pixels."""
+    with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as picture:
+        return picture.convert("RGB")
 
 
 def encode(picture: Image.Image, format: str = "PNG", **options: object) -> bytes:
@@ -249,6 +258,87 @@ def test_more_than_pillows_warning_limit_is_read_without_a_warning(
     assert read(encode(gradient())).shape == (SIDE, SIDE, 3)
 
 
+# Reduced JPEGs
+
+
+@settings(deadline=None)
+@given(st.integers(1, 260), st.integers(1, 260), st.integers(1, 130))
+def test_a_jpeg_comes_at_the_smallest_scale_with_the_wanted_shorter_side(
+    height: int, width: int, wanted: int
+) -> None:
+    data = encode(gradient(height, width), "JPEG")
+    h, w, _ = read_image(io.BytesIO(data), name="picture", shorter_side=wanted).shape
+    m = min(height, width)
+    scale = max([s for s in (1, 2, 4, 8) if m // s >= wanted], default=1)
+    assert min(h, w) >= min(wanted, m)
+    assert abs(h - height / scale) <= 0.5  # what lies at a share of the side moves by no more
+    assert abs(w - width / scale) <= 0.5
+
+
+JPEGS: dict[str, Callable[[Image.Image], bytes]] = {
+    "colour": lambda picture: encode(picture, "JPEG", quality=95),
+    "full colour": lambda picture: encode(picture, "JPEG", quality=95, subsampling=0),
+    "progressive": lambda picture: encode(picture, "JPEG", quality=95, progressive=True),
+    "grey": lambda picture: encode(picture.convert("L"), "JPEG", quality=95),
+    "CMYK": lambda picture: encode(picture.convert("CMYK"), "JPEG", quality=95),
+    "MPO": lambda picture: encode(picture, "MPO", save_all=True, append_images=[picture]),
+}
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", JPEGS)
+def test_a_pixel_of_a_reduced_jpeg_is_the_mean_of_those_it_stands_for(
+    kind: str, channels: int, scale: int
+) -> None:
+    data = JPEGS[kind](photo().resize((320, 240)))
+    reduced = read_image(io.BytesIO(data), channels, name="picture", shorter_side=240 // scale)
+    pixels = read(data, channels).float().view(240 // scale, scale, 320 // scale, scale, channels)
+    difference = (reduced.float() - pixels.mean((1, 3))).square().mean().sqrt()
+    subsampled = channels == 3 and kind in ("colour", "progressive", "MPO")
+    assert difference < (2 if subsampled else 0.6)  # 0.3 is rounding
+
+
+@pytest.mark.parametrize("orientation", UNDONE_BY)
+def test_a_reduced_jpeg_is_upright(orientation: int) -> None:
+    upright = photo().resize((160, 96))
+    undo = UNDONE_BY[orientation]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stored = upright if undo is None else upright.transpose(undo)
+    data = encode(stored, "JPEG", exif=exif, quality=95, subsampling=0)
+    reduced = read_image(io.BytesIO(data), name="picture", shorter_side=12)
+    expected = torch.from_numpy(np.array(upright)).float().view(12, 8, 20, 8, 3).mean((1, 3))
+    assert (reduced - expected).abs().mean() < 2
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP", "GIF", "BMP"])
+def test_other_formats_are_decoded_whole(format: str) -> None:
+    data = encode(gradient(64, 64), format)
+    reduced = read_image(io.BytesIO(data), name="picture", shorter_side=1)
+    assert torch.equal(reduced, read(data))
+
+
+def test_a_jpeg_that_is_needed_whole_is_as_it_always_was() -> None:
+    data = encode(gradient(64, 48), "JPEG")
+    for wanted in (25, 48, 49, 10**9):
+        whole = read_image(io.BytesIO(data), name="picture", shorter_side=wanted)
+        assert torch.equal(whole, read(data))
+
+
+def test_a_reduced_jpeg_is_refused_by_its_whole_size_or_if_truncated() -> None:
+    data = encode(gradient(64, 64), "JPEG")
+    with pytest.raises(BadImage, match="64 x 64 pixels are over 4095"):
+        read_image(io.BytesIO(data), max_pixels=4095, shorter_side=8)
+    with pytest.raises(BadImage, match="truncated"):
+        read_image(io.BytesIO(data[:-30]), shorter_side=8)
+
+
+def test_at_least_one_pixel_must_be_needed() -> None:
+    with pytest.raises(ValueError, match="shorter_side: expected at least 1 pixel, got 0"):
+        read_image(io.BytesIO(encode(gradient())), shorter_side=0)
+
+
 # Bad files
 
 
@@ -467,15 +557,11 @@ def test_arrays_of_many_channels_are_kept() -> None:
         (
             [PIXELS, PIXELS / 255.0],
             None,
-            r"images\[1\]: expected uint8 in 0..255, got float64; mul",
+            r"images\[1\]: float64, but images\[0\] is uint8; give all of one",
         ),
-        (
-            TENSOR.float(),
-            None,
-            r"\[0\]: expected uint8 in 0..255, got float32; multiply by 255 and",
-        ),
-        (PIXELS.astype(np.uint16), None, r"\[0\]: expected uint8 in 0..255, got uint16; scale"),
-        (TENSOR > 0, None, r"\[0\]: expected uint8 in 0..255, got bool"),
+        (TENSOR.float(), None, r"\[0\]: float pixels from 0 to 2\d\d, expected 0 to 1"),
+        (TENSOR.half(), None, r"\[0\]: expected uint8, uint16, float32, float64, got float16; sc"),
+        (TENSOR > 0, None, r"\[0\]: expected uint8, .*, got bool"),
         (PIXELS[0, 0], None, r"\[0\]: expected 2 or 3 dimensions, got shape \(3,\)"),
         ([TENSOR[None]], None, r"\[0\]: expected 2 or 3 dimensions, got shape \(1, 3, 4, 6\)"),
         ([PIXELS, PIXELS[:0]], None, r"images\[1\]: empty, as its shape is \(0, 6, 3\)"),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fovea.backbone.attention import attention_class
 from fovea.backbone.config import TimmViTConfig
 from fovea.backbone.position import PositionMLP
-from fovea.interfaces import Backbone
+from fovea.interfaces import Backbone, Scene, normalise
 
 _PLAIN = ("timm.models.vision_transformer", "timm.models.deit")
 """Where timm keeps plain ViTs; the models of other files do not even take the same settings."""
@@ -52,9 +52,8 @@ class TimmViT(Backbone):
         nn.init.trunc_normal_(self.state_tokens, std=0.02 if config.init == "timm" else 0.2)
         if config.init == "xavier":
             self.apply(_xavier)
-        shape = (channels, 1, 1)
-        self.register_buffer("_mean", torch.tensor(config.mean).view(shape), persistent=False)
-        self.register_buffer("_std", torch.tensor(config.std).view(shape), persistent=False)
+        self.register_buffer("_mean", torch.tensor(config.mean), persistent=False)
+        self.register_buffer("_std", torch.tensor(config.std), persistent=False)
 
     def initial_state(self, batch: int) -> Tensor:
         """Return the learned state tokens [batch, K, D]."""
@@ -66,7 +65,21 @@ class TimmViT(Backbone):
         Whoever runs a sequence detaches the state between glimpses; the learned first state is
         given as it is, so that it learns.
         """
-        tokens = self.embed(patches) + self.position(windows)  # [B, N, D]
+        return self._attend(self.embed(patches), windows, state)
+
+    def look(self, scene: Scene, windows: Tensor, state: Tensor) -> Tensor:
+        """Read and see windows [B * G, N, 3] of B images with state [B * G, K, D] -> next state."""
+        device = windows.device.type
+        cast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if cast else torch.float32
+        grouped = windows.reshape(len(scene), -1, 3)
+        pixels = scene.tokens(grouped, self._mean, self._std, dtype)  # [B, G * N, C*P*P]
+        tokens = self._project(pixels.reshape(*windows.shape[:2], -1))  # [B * G, N, D]
+        return self._attend(tokens, windows, state)
+
+    def _attend(self, tokens: Tensor, windows: Tensor, state: Tensor) -> Tensor:
+        """See embedded patches [B, N, D] at their windows."""
+        tokens = tokens + self.position(windows)
         tokens = torch.cat([state.to(tokens.dtype), tokens], dim=1)  # [B, K + N, D]
         for block in self.blocks:
             tokens = block(tokens)
@@ -74,9 +87,12 @@ class TimmViT(Backbone):
         return seen
 
     def embed(self, patches: Tensor) -> Tensor:
-        """Embed patches [B, N, C, P, P] -> [B, N, D]: PatchEmbed's convolution as one product."""
+        """Embed patches [B, N, C, P, P] -> [B, N, D]."""
+        return self._project(normalise(patches, self._mean, self._std))
+
+    def _project(self, pixels: Tensor) -> Tensor:
+        """Embed pixels [B, N, C*P*P] -> [B, N, D]: PatchEmbed's convolution as one product."""
         convolution = self.patch_embed.proj
-        pixels = ((patches - self._mean) / self._std).flatten(2)  # [B, N, C*P*P]
         tokens = F.linear(pixels, convolution.weight.flatten(1), convolution.bias)
         embedded: Tensor = self.patch_embed.norm(tokens)
         return embedded

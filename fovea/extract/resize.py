@@ -10,8 +10,7 @@ from torch import Tensor
 
 from fovea import geometry
 from fovea.extract.config import ResizeConfig
-from fovea.extract.integral import check_windows
-from fovea.images import Images, as_images
+from fovea.images import WHITE, Images, as_images
 from fovea.interfaces import PatchExtractor, Scene
 
 
@@ -49,7 +48,7 @@ class ResizeScene(Scene):
 
     Attributes:
         sizes: int64 [B, 2], (height, width).
-        images: uint8 [H, W, C] each.
+        images: [H, W, C] each, of one dtype.
         fill: float64 [C].
         patch_size: P.
     """
@@ -61,7 +60,7 @@ class ResizeScene(Scene):
 
     def read(self, windows: Tensor) -> Tensor:
         """Read patches: windows [B, N, 3] -> patches [B, N, C, P, P], float32 in [0, 1]."""
-        check_windows(windows, self.sizes)
+        geometry.check_windows(windows, self.sizes)
         low, high = geometry.cells(windows, self.sizes, self.patch_size)
         B, N, _ = windows.shape
         out = torch.empty(B, N, len(self.fill), self.patch_size, self.patch_size, device=low.device)
@@ -74,7 +73,7 @@ class ResizeScene(Scene):
         """Average the cells of one window: image [H, W, C], edges [2, P] -> [C, P, P]."""
         columns, across = _overlaps(low[0], high[0], image.shape[1])
         rows, down = _overlaps(low[1], high[1], image.shape[0])
-        crop = image[rows, columns].permute(2, 0, 1).double() / 255  # [C, h, w]
+        crop = image[rows, columns].permute(2, 0, 1).double() / WHITE[image.dtype]  # [C, h, w]
         mean = down @ crop @ across.T  # [C, P, P]
         inside = (down.sum(1) > 0)[:, None] & (across.sum(1) > 0)[None, :]
         return torch.where(inside, mean, self.fill[:, None, None])
