@@ -23,11 +23,10 @@ PIXELS_PER_CELL = 2.0
 """Pixels, along a side, that each cell of the finest windows is averaged from.
 
 Enough for a JPEG decoded at 1/2, 1/4 or 1/8 to give nearly the patches of all its pixels, although
-cells end within its pixels, which are means of what they stand for: patches differ by 1.6 of 255 on
-photographs (rms; 99.9 % by less than 15) and by 4.3 (34) on very sharp ones of odd sizes, by half
-as much one zoom further out. With 1 pixel it is almost twice that; with 3 two thirds, but a
-photograph of 12 megapixels would be decoded whole for the paper's recipe. Our choice, measured in
-docs/benchmarks/decode.md.
+cells end within reduced pixels: patches differ by 1.3 of 255 on photographs (rms; 99.9 % by less
+than 12), 2.4 on very sharp ones (18), 5 on the worst, and by half as much one zoom further out.
+With 1 pixel it is over twice that; with 3 two thirds, but a photograph of 12 megapixels would be
+decoded whole for the paper's recipe. Our choice, measured in docs/benchmarks/decode.md.
 """
 
 
@@ -38,7 +37,8 @@ def needed_side(zoom: float, patch_size: int) -> int | None:
     """
     if not zoom < 24:
         return None
-    return math.ceil(PIXELS_PER_CELL * patch_size * math.exp2(zoom))
+    side = PIXELS_PER_CELL * patch_size * math.exp2(zoom)
+    return math.ceil(side * (1 - 1e-9))  # rounding of the zoom alone asks for no pixel more
 
 
 def multizoom(gaze: Tensor, zooms: Tensor) -> Tensor:

@@ -66,9 +66,9 @@ def read_image(
         name: what messages call the file; by default its path.
         shorter_side: pixels that are needed along the image's shorter side. A JPEG is then decoded
             at the smallest of 1/2, 1/4 and 1/8 of its size that has as many; each pixel is the mean
-            of those it stands for (2 of 255 off, rms, where colour is subsampled). Sizes are
-            rounded, so what lies at a share of the width or height moves by up to half a reduced
-            pixel. Other formats, smaller images, and None: all pixels.
+            of those it stands for (where colour is subsampled, 2 of 255 off, rms). A size that is
+            no multiple is resampled to a whole one, so that nothing moves. Other formats, smaller
+            images, and None: all pixels.
 
     Raises:
         BadImage: the file is missing, damaged, truncated, too large, empty or no image, or has
@@ -162,14 +162,14 @@ def _check_header(picture: Image.Image, max_pixels: int) -> None:
 def _reduced(picture: Image.Image, shorter_side: int) -> Image.Image:
     """Have a JPEG decoded at a fraction of its size, its sides at least so long.
 
-    Pillow rounds sizes up; a last row or column that is less than half image is cut off.
+    Pillow rounds sizes up: the last row and column may be image only in part.
     """
     drafted = picture.draft(None, (shorter_side, shorter_side))  # None for other formats
-    if drafted is None:
+    if drafted is None or drafted[1][2:] == picture.size:
         return picture
-    _, (_, _, width, height) = drafted  # before rounding
-    size = math.floor(width + 0.5), math.floor(height + 0.5)
-    return picture if size == picture.size else picture.crop((0, 0, *size))
+    _, extent = drafted  # (0, 0, width, height), before rounding
+    size = math.floor(extent[2] + 0.5), math.floor(extent[3] + 0.5)
+    return picture.resize(size, Image.Resampling.BICUBIC, extent)
 
 
 def _converted(picture: Image.Image, channels: int) -> Image.Image:

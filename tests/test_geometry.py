@@ -190,3 +190,29 @@ def test_uniform_draws_keep_their_bounds() -> None:
     assert drawn.dtype == torch.float64
     assert -1 <= drawn.min() < -0.9
     assert 2.9 < drawn.max() <= 3
+
+
+@law
+@given(zooms, st.integers(1, 32))
+def test_needed_side_gives_the_finest_cells_their_pixels_and_hardly_more(
+    zoom: float, patch_size: int
+) -> None:
+    side = geometry.needed_side(zoom, patch_size)
+    assert side is not None
+
+    def cell(m: int) -> float:
+        wide = geometry.window_sides(torch.tensor([[zoom]]), sizes_of(m, m + 1))
+        return float(wide) / patch_size
+
+    assert cell(side) >= geometry.PIXELS_PER_CELL * (1 - 1e-6)
+    assert side == 1 or cell(side - 1) < geometry.PIXELS_PER_CELL
+
+
+@pytest.mark.parametrize("n", range(1, 40))
+def test_a_grid_of_n_windows_needs_a_multiple_of_n_pixels(n: int) -> None:
+    assert geometry.needed_side(math.log2(n), 16) == 16 * geometry.PIXELS_PER_CELL * n
+
+
+@pytest.mark.parametrize("zoom", [math.inf, 24.0, 1e6])
+def test_an_image_that_may_be_seen_from_any_distance_is_needed_whole(zoom: float) -> None:
+    assert geometry.needed_side(zoom, 16) is None

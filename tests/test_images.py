@@ -271,7 +271,7 @@ def test_a_jpeg_comes_at_the_smallest_scale_with_the_wanted_shorter_side(
     m = min(height, width)
     scale = max([s for s in (1, 2, 4, 8) if m // s >= wanted], default=1)
     assert min(h, w) >= min(wanted, m)
-    assert abs(h - height / scale) <= 0.5  # what lies at a share of the side moves by no more
+    assert abs(h - height / scale) <= 0.5
     assert abs(w - width / scale) <= 0.5
 
 
@@ -297,6 +297,20 @@ def test_a_pixel_of_a_reduced_jpeg_is_the_mean_of_those_it_stands_for(
     difference = (reduced.float() - pixels.mean((1, 3))).square().mean().sqrt()
     subsampled = channels == 3 and kind in ("colour", "progressive", "MPO")
     assert difference < (2 if subsampled else 0.6)  # 0.3 is rounding
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 384), (259, 390), (249, 389), (253, 385)])
+def test_what_lies_at_a_share_of_the_width_stays_there_at_any_size(height: int, width: int) -> None:
+    """Brightness grows from left to right: half a reduced pixel would be 3 of 255."""
+    share = (np.arange(width) + 0.5) / width
+    ramp = Image.fromarray(np.tile(np.rint(share * 255), (height, 1)).astype(np.uint8))
+    for picture in (ramp, ramp.transpose(Image.Transpose.TRANSPOSE)):
+        data = encode(picture, "JPEG", quality=100)
+        reduced = read_image(io.BytesIO(data), 1, name="picture", shorter_side=31)[..., 0]
+        found = reduced.float().mean(0 if picture is ramp else 1)
+        expected = (torch.arange(len(found)) + 0.5) / len(found) * 255
+        assert len(found) == round(width / 8)
+        assert (found - expected).abs()[1:-1].max() < 1
 
 
 @pytest.mark.parametrize("orientation", UNDONE_BY)

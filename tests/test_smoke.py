@@ -24,6 +24,7 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run("fovea.train", "smoke", f"run_dir={run_dir}", *short)
     assert done.returncode == 0, done.stderr
     assert "done; everything is in" in done.stdout
+    assert "decoded" not in done.stdout  # nothing is, of this data set
     return run_dir
 
 
@@ -93,12 +94,14 @@ def test_folder_of_photographs_of_mixed_sizes_trains(tmp_path: Path):
         height, width = rng.integers(20, 300, size=2)
         pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(images / f"{i}.jpg")
+    Image.effect_noise((500, 450), 50).save(images / "large.jpg")
     (images / "broken.jpg").write_bytes(b"not a photograph")
     words = ["data.name=folder", f"data.root={images}", "probe=null", "policy=null"]
     words += ["pretrain.batch_size=4", "pretrain.steps=9", f"run_dir={tmp_path / 'run'}"]
     done = run("fovea.train", "smoke", *words)
     assert done.returncode == 0, done.stderr
     assert "1 images could not be read and were left out: broken.jpg" in done.stdout
+    assert "decoded no larger than it sees them, with a shorter side of 215 pixels" in done.stdout
 
 
 def test_evaluating_what_was_not_trained_is_one_sentence(tmp_path: Path):

@@ -19,6 +19,7 @@ class Foveal(ContextBuilder):
         self.grid_zoom = config.grid_zoom
         self.grid_zoom_eval = config.grid_zoom_eval
         self.num_windows = len(config.zooms) + config.grid**2
+        self.finest_zoom = max(*config.zooms, config.grid_zoom[1], config.grid_zoom_eval)
 
     def windows(self, gaze: Tensor, sizes: Tensor, generator: torch.Generator | None) -> Tensor:
         """Lay out windows: gaze [B, 2], sizes [B, 2] -> [B, L + n*n, 3].

@@ -1,5 +1,7 @@
 """Context that covers the whole image: a plain ViT's view."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,7 @@ class Grid(ContextBuilder):
     def __init__(self, config: GridConfig):
         self.grid = config.grid
         self.num_windows = config.grid**2
+        self.finest_zoom = math.log2(config.grid)  # on a square image
 
     def windows(self, gaze: Tensor, sizes: Tensor, generator: torch.Generator | None) -> Tensor:
         """Lay out windows: sizes [B, 2] -> [B, n*n, 3]; the gaze does not matter."""

@@ -16,6 +16,7 @@ class MultiZoom(ContextBuilder):
     def __init__(self, config: MultiZoomConfig):
         self.zooms = torch.tensor(config.zooms, dtype=torch.float64)
         self.num_windows = len(config.zooms)
+        self.finest_zoom = max(config.zooms)
 
     def windows(self, gaze: Tensor, sizes: Tensor, generator: torch.Generator | None) -> Tensor:
         """Lay out windows: gaze [B, 2] -> [B, L, 3]; nothing is random."""

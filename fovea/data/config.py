@@ -1,5 +1,7 @@
 """Settings of the data sets."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from fovea.config import Section
@@ -35,4 +37,10 @@ class FolderConfig(Section):
     test: str = Field("val", description="folder of the split below root; ImageNet tests on val")
     max_pixels: int = Field(
         PILLOW_LIMIT, ge=1, description="larger images are refused as decompression bombs"
+    )
+    decode: Literal["needed", "full"] = Field(
+        "needed",
+        description="needed: large JPEGs are decoded at 1/2, 1/4 or 1/8 where at least 2 pixels "
+        "per cell remain at the finest zoom; there patches change by 1.3 of 255 on photographs "
+        "(rms; 5 at worst), a zoom further out by half of that. full: all pixels",
     )

@@ -1,5 +1,6 @@
 """Image files below a folder, found by timm's reader."""
 
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,8 @@ from fovea.interfaces import DataSet, Sample
 class ImageFolder(DataSet):
     """Data set ``folder``: labelled by class folders, or flat and without labels.
 
-    The train split is ``root/train`` where that exists, else all of root. Images keep their size.
+    The train split is ``root/train`` where that exists, else all of root. Images keep their size,
+    unless ``reduced``.
 
     Raises:
         ValueError: the folder does not exist or holds no images.
@@ -37,6 +39,7 @@ class ImageFolder(DataSet):
             found, classes = find_images_and_targets(str(self.folder), class_to_idx=trained)
         self.files = found
         self.classes = () if set(classes) == {""} else tuple(classes)
+        self.decode = config.decode
         self.read = partial(read_image, channels=channels, max_pixels=config.max_pixels)
 
     def __len__(self) -> int:
@@ -50,6 +53,14 @@ class ImageFolder(DataSet):
         """Read one image as it is; nothing is drawn."""
         file, label = self.files[index]
         return Sample(self.read(file).numpy(), label if self.classes else -1)
+
+    def reduced(self, shorter_side: int) -> "ImageFolder":
+        """Return the same folder with large JPEGs decoded smaller, unless ``decode`` is full."""
+        if self.decode == "full":
+            return self
+        other = copy(self)
+        other.read = partial(self.read, shorter_side=shorter_side)
+        return other
 
 
 def _split_folder(config: FolderConfig, split: Literal["train", "val", "test"]) -> Path:

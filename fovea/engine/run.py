@@ -1,13 +1,14 @@
 """A whole run: assemble the model, then train one stage after the other in the run_dir."""
 
 import json
+import math
 import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fovea import __version__
+from fovea import __version__, geometry
 from fovea.config import ConfigError, read_yaml, to_tree, to_yaml
 from fovea.engine.checkpoint import save_text
 from fovea.engine.stopping import StopRequest, graceful
@@ -47,6 +48,7 @@ def _train_stages(recipe: Recipe, run_dir: Path, stop: StopRequest) -> None:
     device = pick_device(recipe.device)
     data = load_data(recipe, "train")
     trained = _start(recipe)
+    print(f"extractor: {trained.model.extractor.describe(device)}", flush=True)
     for name in recipe.stages():
         folder = run_dir / name
         if (folder / FILE).is_file():
@@ -57,15 +59,30 @@ def _train_stages(recipe: Recipe, run_dir: Path, stop: StopRequest) -> None:
         config: StageConfig = getattr(recipe, name)
         stage = _stage(name, config, trained, data).to(device)
         trained.to(device)  # read from a file, it is still on the CPU
-        Trainer(stage, config, recipe, trained.model.extractor, data, folder).run(stop)
+        seen = _decoded_for(stage, name, recipe, data)
+        Trainer(stage, config, recipe, trained.model.extractor, seen, folder).run(stop)
         trained = stage.result()
         trained.save(folder / FILE)
 
 
-def load_data(recipe: Recipe, split: str) -> DataSet:
-    """Open a split of the run's data set."""
+def load_data(recipe: Recipe, split: str, finest_zoom: float = math.inf) -> DataSet:
+    """Open a split of the run's data set, for a reader that comes no closer than a zoom."""
     data: DataSet = part("data_set", recipe.data, split=split, channels=recipe.model.channels)
-    return data
+    side = geometry.needed_side(finest_zoom, recipe.model.patch_size)
+    return data if side is None else data.reduced(side)
+
+
+def _decoded_for(stage: Stage, name: str, recipe: Recipe, data: DataSet) -> DataSet:
+    """Have images decoded no larger than a stage sees them, and say so."""
+    side = geometry.needed_side(stage.finest_zoom, recipe.model.patch_size)
+    seen = data if side is None else data.reduced(side)
+    if seen is not data:
+        print(
+            f"{name}: images are decoded no larger than it sees them, with a shorter side of "
+            f"{side:,} pixels or more (data.decode=full turns this off)",
+            flush=True,
+        )
+    return seen
 
 
 def pick_device(device: str) -> torch.device:

@@ -21,7 +21,13 @@ from fovea.evaluate.accuracy import classify
 from fovea.evaluate.gazes import Gaze
 from fovea.images import Array
 from fovea.interfaces import DataSet, Scene
+from fovea.model import FovealModel
 from fovea.trained import VIT, Trained
+
+
+def finest_zoom(model: FovealModel, factor: int) -> float:
+    """The largest zoom at which images are read when enlarged up to a factor."""
+    return max(model.finest_zoom, math.log2(_grid(model) * factor))
 
 
 @torch.no_grad()
@@ -65,14 +71,18 @@ def _vit_answers(trained: Trained, scene: Scene, finer: int, zoom_known: bool) -
     """
     assert trained.heads is not None
     model = trained.model
-    side = round(model.vit_context.num_windows**0.5)
-    windows = geometry.vit_grid(side * finer, scene.sizes)
+    windows = geometry.vit_grid(_grid(model) * finer, scene.sizes)
     patches = scene.read(windows)
     if not zoom_known:
         windows[..., 2] -= math.log2(finer)
     state = model.backbone(patches, windows, model.initial_state(len(scene)))
     answers: Tensor = trained.heads[VIT](state).argmax(1)
     return answers
+
+
+def _grid(model: FovealModel) -> int:
+    """Windows per side in ViT mode."""
+    return round(math.sqrt(model.vit_context.num_windows))
 
 
 def _count(answers: Tensor, labels: Tensor) -> int:

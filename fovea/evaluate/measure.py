@@ -11,7 +11,7 @@ from fovea.config import ConfigError
 from fovea.engine.run import load_data, pick_device, train
 from fovea.evaluate import gazes
 from fovea.evaluate.accuracy import step_accuracy, vit_accuracy
-from fovea.evaluate.enlarge import enlarged_accuracy
+from fovea.evaluate.enlarge import enlarged_accuracy, finest_zoom
 from fovea.evaluate.gazes import Gaze
 from fovea.evaluate.knn import features, knn_accuracy
 from fovea.interfaces import DataSet
@@ -36,7 +36,7 @@ def measure(recipe: Recipe) -> Results:
     if trained.heads is None:
         raise ConfigError([f"{run_dir}: has no probe to measure accuracy with; train one first"])
     trained.to(pick_device(recipe.device))
-    data = load_data(recipe, recipe.evaluate.split)
+    data = load_data(recipe, recipe.evaluate.split, trained.model.finest_zoom)
     results: Results = {
         "run_dir": recipe.run_dir,
         "seed": recipe.seed,
@@ -47,7 +47,7 @@ def measure(recipe: Recipe) -> Results:
     }
     results["vit"] = vit_accuracy(trained, data, recipe.evaluate.batch_size)
     results["knn"] = _knn(recipe, trained, data)
-    results["enlarge"] = _enlarged(recipe, trained, data)
+    results["enlarge"] = _enlarged(recipe, trained)
     if recipe.evaluate.random_init:
         results["random_init"] = _random_init(recipe)
     return results
@@ -86,7 +86,7 @@ def _gaze_accuracies(recipe: Recipe, trained: Trained, data: DataSet) -> Results
 
 def _knn(recipe: Recipe, trained: Trained, data: DataSet) -> Results:
     config = recipe.evaluate
-    train_data = load_data(recipe, "train")
+    train_data = load_data(recipe, "train", trained.model.finest_zoom)
     uniform = trained.with_policy(recipe.model.policy).to(trained.model.device)
     seen, whole, labels = features(uniform, train_data, config.glimpses, config.batch_size)
     test_seen, test_whole, truth = features(uniform, data, config.glimpses, config.batch_size)
@@ -96,8 +96,9 @@ def _knn(recipe: Recipe, trained: Trained, data: DataSet) -> Results:
     }
 
 
-def _enlarged(recipe: Recipe, trained: Trained, data: DataSet) -> Results:
+def _enlarged(recipe: Recipe, trained: Trained) -> Results:
     config = recipe.evaluate
+    data = load_data(recipe, config.split, finest_zoom(trained.model, max(config.enlarge)))
     random_gaze = gaze_sources(recipe, trained, False)["random"]
     return {
         str(factor): enlarged_accuracy(
@@ -121,7 +122,7 @@ def _random_init(recipe: Recipe) -> Results:
     )
     train(untrained)
     trained = load_trained(Path(run_dir)).to(pick_device(recipe.device))
-    data = load_data(recipe, recipe.evaluate.split)
+    data = load_data(recipe, recipe.evaluate.split, trained.model.finest_zoom)
     config = recipe.evaluate
     random_gaze = gaze_sources(untrained, trained, False)["random"]
     seen = step_accuracy(

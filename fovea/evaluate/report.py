@@ -64,7 +64,7 @@ def _pictures(recipe: Recipe, results: Results, folder: Path) -> list[tuple[str,
         trained = load_trained(Path(recipe.run_dir))
         sources = gaze_sources(recipe, trained, boxes=False)
         gaze = sources.get("policy", sources["random"])
-        data = load_data(recipe, recipe.evaluate.split)
+        data = load_data(recipe, recipe.evaluate.split, trained.model.finest_zoom)
         images = [data.sample(index, 0).image for index in range(count)]
         S = recipe.evaluate.glimpses
         looks = [look(trained, image, gaze, S, seed) for seed, image in enumerate(images)]

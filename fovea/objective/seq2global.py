@@ -40,6 +40,7 @@ class Seq2Global(SSLObjective):
         self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
         self.policy = policy.requires_grad_(False)
         self.views = ViewDrawer(config, context, self._gazes)
+        self.finest_zoom = self.views.finest_zoom
 
     def forward(self, scene: Scene, progress: float, generator: torch.Generator) -> Loss:
         """Compute the loss of a batch of B images."""

@@ -34,6 +34,14 @@ class ViewDrawer:
         self.context = context
         self.gazes = gazes
 
+    @property
+    def finest_zoom(self) -> float:
+        """The largest zoom of any view; augmentation reads nothing and so no closer."""
+        config = self.config
+        crops = [config.global_crop, *([config.local_crop] if config.locals else [])]
+        zooms = [geometry.crop_zoom(crop.grid, crop.scale[0]) for crop in crops]
+        return max(self.context.finest_zoom, *zooms)
+
     def globe(self, scene: Scene, generator: torch.Generator, teacher: bool) -> View:
         """Draw one global view of each image: R = B."""
         strengths = self.config.augment

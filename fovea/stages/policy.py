@@ -26,6 +26,7 @@ class Policy(Stage):
         trained.heads.requires_grad_(False).eval()
         trained.model.requires_grad_(False).eval()
         self.policy = self.trained.model.policy
+        self.finest_zoom = self.trained.model.finest_zoom
 
     def forward(
         self, scene: Scene, labels: Tensor, progress: float, generator: torch.Generator

@@ -27,6 +27,7 @@ class Pretrain(Stage):
             context=model.context,
             policy=model.policy,
         )
+        self.finest_zoom = self.objective.finest_zoom
 
     def forward(
         self, scene: Scene, labels: Tensor, progress: float, generator: torch.Generator

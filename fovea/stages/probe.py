@@ -25,6 +25,7 @@ class Probe(Stage):
         assert self.frozen.heads is not None
         self.heads = self.frozen.heads
         self.frozen.model.requires_grad_(False).eval()
+        self.finest_zoom = self.frozen.model.finest_zoom
 
     def forward(
         self, scene: Scene, labels: Tensor, progress: float, generator: torch.Generator

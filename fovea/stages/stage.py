@@ -1,5 +1,6 @@
 """What the trainer needs to know of a stage."""
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -14,7 +15,12 @@ class Stage(nn.Module, ABC):
 
     What it trains and keeps are its submodules: they make up its checkpoint. Frozen parts, which
     come from the stage before, stay outside.
+
+    Attributes:
+        finest_zoom: the largest zoom at which it reads images; infinite where it is not known.
     """
+
+    finest_zoom: float = math.inf
 
     @abstractmethod
     def forward(

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 import fovea
@@ -65,3 +67,32 @@ def test_foveal_zoom_is_drawn_per_image_within_its_range_with_a_generator() -> N
 def test_grid_ignores_the_gaze() -> None:
     builder = context("grid", grid=4)
     assert torch.equal(lay(builder), lay(builder, GAZE + 0.3, seed=1))
+
+
+zooms = st.floats(-3, 6)
+contexts = st.one_of(
+    st.builds(lambda some: context("multizoom", zooms=some), st.lists(zooms, min_size=1)),
+    st.builds(lambda n: context("grid", grid=n), st.integers(1, 9)),
+    st.builds(
+        lambda some, n, ends, fixed: context(
+            "foveal", zooms=some, grid=n, grid_zoom=sorted(ends), grid_zoom_eval=fixed
+        ),
+        *(st.lists(zooms, min_size=1), st.integers(1, 4), st.tuples(zooms, zooms), zooms),
+    ),
+)
+
+
+@settings(deadline=None)
+@given(contexts, st.integers(0, 99))
+def test_no_window_is_closer_than_the_finest_zoom(builder: ContextBuilder, seed: int) -> None:
+    for laid in (lay(builder), lay(builder, seed=seed)):
+        assert laid[..., 2].max() <= builder.finest_zoom + 1e-9
+
+
+@pytest.mark.parametrize(("name", "finest"), [("foveal", 4.5), ("multizoom", 4.0), ("grid", 4.0)])
+def test_the_finest_zoom_is_that_of_training_and_evaluation(name: str, finest: float) -> None:
+    assert context(name).finest_zoom == finest
+
+
+def test_a_context_that_does_not_know_its_finest_zoom_may_come_as_close_as_it_likes() -> None:
+    assert ContextBuilder.finest_zoom == float("inf")
