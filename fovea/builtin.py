@@ -12,6 +12,11 @@ def register_patch_extractors(register: Register) -> None:
         f"{extract}.integral:IntegralExtractor",
         config=f"{extract}.config:IntegralConfig",
     )
+    register(
+        "pyramid",
+        f"{extract}.pyramid:PyramidExtractor",
+        config=f"{extract}.config:PyramidConfig",
+    )
     register("resize", f"{extract}.resize:ResizeExtractor", config=f"{extract}.config:ResizeConfig")
 
 

@@ -35,7 +35,7 @@ class PyramidConfig(Section):
         2.0,
         ge=1,
         description="fewest pixels of a coarser level along the side of the cell that they are "
-        "averaged to; twice as many read 4 times as much and are off by half",
+        "averaged to; twice as many: 4 times as many read, half the error",
     )
     cache_mb: int = Field(
         256, ge=0, description="decoded tiles kept per scene, for files, in MB (10^6 bytes)"
