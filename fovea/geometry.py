@@ -157,10 +157,12 @@ def check_windows(windows: Tensor, sizes: Tensor) -> None:
         raise ValueError(f"windows must be [B, N, 3], got {list(windows.shape)}")
     if len(windows) != len(sizes):
         raise ValueError(f"windows are for {len(windows)} images, the scene has {len(sizes)}")
-    if not torch.isfinite(windows).all():
+    if windows.numel() == 0:
+        return
+    low, high = (bound.item() for bound in windows.aminmax())  # NaN where there is one
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("windows (or the gaze they come from) are not all finite numbers")
-    if (windows[..., 2] < -_WIDEST).any():
-        lowest = windows[..., 2].min().item()
+    if low < -_WIDEST and (lowest := windows[..., 2].min().item()) < -_WIDEST:
         raise ValueError(f"windows have a zoom of {lowest:g}; expected {-_WIDEST} or more")
 
 

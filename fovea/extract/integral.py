@@ -147,18 +147,14 @@ class IntegralScene(Scene):
         Float64 from float64 images. The slow meaning: for each cell, the sum over pixels of
         (covered area x value) divided by the covered area; ``fovea.extract.resize`` computes that.
         """
-        cells = self._cells(windows)
+        self._check(windows)
         if self.reader == "numba":
-            from fovea.extract import numba_kernel
-
-            patches = numba_kernel.read_cells(self.table, cells, self.fill)
-        elif self.reader == "triton":
+            return self._by_numba(windows)
+        if self.reader == "triton":
             one = torch.ones_like(self.fill)
-            patches = self._by_triton(cells, 0 * one, one, torch.float32)
+            patches = self._by_triton(windows, 0 * one, one, torch.float32)
         else:
-            means = lattice.read_cells(self.table, cells, whole=self.mode == "nearest")
-            means = (means / WHITE[self.pixels]).to(self._dtype)
-            patches = torch.where(cells.inside(), means, self.fill.to(self._dtype)[:, None, None])
+            patches = self._by_torch(windows)
         return patches.view(*windows.shape[:2], *patches.shape[1:])
 
     @full_precision()
@@ -168,34 +164,59 @@ class IntegralScene(Scene):
         """Read patches as a patch embedding takes them, on the GPU in one kernel."""
         if self.reader != "triton":
             return super().tokens(windows, mean, std, dtype)
-        patches = self._by_triton(self._cells(windows), mean, std, dtype)
+        self._check(windows)
+        patches = self._by_triton(windows, mean, std, dtype)
         return patches.view(*windows.shape[:2], math.prod(patches.shape[1:]))
 
-    def _by_triton(self, cells: Cells, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
+    def _by_torch(self, windows: Tensor) -> Tensor:
+        cells = self._cells(windows)
+        means = lattice.read_cells(self.table, cells, whole=self.mode == "nearest")
+        dtype = torch.float64 if self.pixels == torch.float64 else torch.float32
+        means = (means / WHITE[self.pixels]).to(dtype)
+        return torch.where(cells.inside(), means, self.fill.to(dtype)[:, None, None])
+
+    def _by_triton(self, windows: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
         from fovea.extract import triton_kernel
 
+        cells = self._cells(windows)
         return triton_kernel.read_cells(self.table, cells, self.fill, mean, std, dtype)
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return torch.float64 if self.pixels == torch.float64 else torch.float32
+    def _by_numba(self, windows: Tensor) -> Tensor:
+        from fovea.extract import numba_kernel
+
+        rounding = _ROUND if self.mode == "nearest" else None
+        scene = (self.sizes, self.offsets, self.fill, self.patch_size)
+        return numba_kernel.read_windows(self.table, windows, *scene, rounding)
 
     def _cells(self, windows: Tensor) -> Cells:
         """Divide windows into cells clamped to their images; equal edges mean a cell outside."""
-        geometry.check_windows(windows, self.sizes)
         low, high = geometry.cells(windows, self.sizes, self.patch_size)  # [B, N, 2, P]
         if self.mode == "nearest":  # at least one pixel each: cells are never empty by rounding
             low, high = torch.floor(low + _ROUND), torch.floor(high + _ROUND)
-        border = self.sizes.flip(1)[:, None, :, None].double()
+        limit = self.sizes.flip(1)  # [B, 2], (width, height)
+        border = limit[:, None, :, None].double()
         low, high = low.clamp(min=0).minimum(border), high.clamp(min=0).minimum(border)
-        largest = (high - low).amax(-1).prod(-1).max() if low.numel() else low.new_zeros(())
-        if self.table.dtype == torch.int32 and largest * 255 >= 2**31:
+        (B, N, _), P = windows.shape, self.patch_size
+        return Cells(
+            low.view(B * N, 2, P),
+            high.view(B * N, 2, P),
+            limit[:, None].expand(B, N, 2).reshape(B * N, 2),
+            self.offsets[:, None].expand(B, N).reshape(B * N),
+        )
+
+    def _check(self, windows: Tensor) -> None:
+        """Refuse windows that cannot be read, and cells whose sums may leave int32."""
+        geometry.check_windows(windows, self.sizes)
+        small = self.table.dtype != torch.int32 or len(self.table) * 255 < 2**31
+        if small or windows.numel() == 0:
+            return
+        side = geometry.window_sides(windows[..., 2], self.sizes).amax().item() / self.patch_size
+        if (side + 1) ** 2 * 255 < 2**31:
+            return
+        cells = self._cells(windows)  # cut off at the border, they may be smaller
+        largest = int((cells.high - cells.low).amax(-1).prod(-1).amax())
+        if largest * 255 >= 2**31:
             raise ValueError(
-                f"a cell of {int(largest)} pixels may sum to over 2**31 and would wrap: zoom in, "
+                f"a cell of {largest} pixels may sum to over 2**31 and would wrap: zoom in, "
                 f"or use a larger patch_size than {self.patch_size}"
             )
-        N = windows.shape[1]
-        limit = self.sizes.flip(1).repeat_interleave(N, 0)
-        return Cells(
-            low.flatten(0, 1), high.flatten(0, 1), limit, self.offsets.repeat_interleave(N)
-        )

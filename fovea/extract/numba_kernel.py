@@ -1,14 +1,16 @@
-"""Cells read from an int32 table by a compiled loop on the CPU: ``lattice.read_cells``, faster.
+"""Windows read from an int32 table by a compiled loop on the CPU: ``lattice.read_cells``, faster.
 
 Along each axis a cell is its first pixel, whole pixels, and its last pixel, so that it is made of
 nine boxes between sixteen corners. Every difference is cast back to int32: numba would widen it,
-and a table that wrapped in between would be read wrongly.
+and a table that wrapped in between would be read wrongly. Cells are laid out here as
+``fovea.geometry.cells`` does it, since for one glimpse that takes torch as long as all the reading.
 """
 
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
@@ -16,27 +18,46 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fovea.extract.lattice import Cells
-
 _MANY = 512  # windows from which threads are worth starting
 
+Corners: TypeAlias = tuple[int, int, int, int]
 
-def read_cells(table: Tensor, cells: Cells, fill: Tensor) -> Tensor:
-    """Average cells of uint8 pixels: int32 [entries, C] -> float32 [n, C, P, P] in 0..1.
 
-    A cell outside has the colour ``fill [C]``, float32.
+def read_windows(
+    table: Tensor,
+    windows: Tensor,
+    sizes: Tensor,
+    offsets: Tensor,
+    fill: Tensor,
+    patch_size: int,
+    rounding: float | None,
+) -> Tensor:
+    """Read patches of uint8 pixels: windows [B, N, 3] -> float32 [B, N, C, P, P] in 0..1.
+
+    Args:
+        table: int32 [entries, C], of ``fovea.extract.table``.
+        windows: see ``fovea.interfaces``.
+        sizes: int64 [B, 2], (height, width).
+        offsets: int64 [B], where each image's table begins.
+        fill: float32 [C], the colour of a cell outside.
+        patch_size: P.
+        rounding: what is added to a cell's edges before they are rounded down; None: not rounded.
     """
-    n, _, P = cells.low.shape
-    out = torch.empty(n, table.shape[1], P, P)
-    whole = [table, fill, cells.low, cells.high, cells.limit, cells.first, out]
-    arrays = [tensor.detach().contiguous().numpy() for tensor in whole]
-    threads = torch.get_num_threads() if n > _MANY else 1
-    bounds = np.linspace(0, n, threads + 1).astype(int).tolist()
-    if threads == 1:
-        _read(*arrays, 0, n)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda start, stop: _read(*arrays, start, stop), bounds[:-1], bounds[1:]))
+    B, N, _ = windows.shape
+    out = torch.empty(B, N, table.shape[1], patch_size, patch_size)
+    whole = [table, windows.detach().double(), sizes, offsets, fill, out]
+    arrays = [tensor.contiguous().numpy() for tensor in whole]
+    threads = torch.get_num_threads()
+    if B * N < _MANY or threads == 1:
+        _read(*arrays, rounding, 0, B * N)
+        return out
+    bounds = [B * N * i // threads for i in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        parts = [
+            pool.submit(_read, *arrays, rounding, start, stop) for start, stop in pairwise(bounds)
+        ]
+    for part in parts:
+        part.result()
     return out
 
 
@@ -50,84 +71,105 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @_compiled
 def _cut(
-    low: NDArray[np.float64],
-    high: NDArray[np.float64],
+    centre: float,
+    side: float,
     size: int,
+    rounding: float | None,
     step: int,
     corner: NDArray[np.uint64],
     share: NDArray[np.float32],
 ) -> None:
-    """Cut the cells of one axis: edges [P] -> corners [4, P], and each box's share [3, P].
+    """Cut the cells of one axis: -> corners [4, P], and each box's share of a mean [3, P].
 
-    A corner is an offset into the flat table, whose entries along this axis lie ``step`` apart.
+    A corner is an offset into the flat table, whose entries along this axis lie ``step`` apart. A
+    cell outside the image has no share.
     """
-    for i in range(len(low)):
-        begin = math.floor(low[i])
-        end = max(math.floor(high[i]), begin + 1)
-        corner[0, i] = min(begin, size) * step
+    P = corner.shape[1]
+    pitch = side / P
+    half = max(pitch, 1.0) / 2
+    for i in range(P):
+        middle = centre + (i - (P - 1) / 2) * pitch
+        low, high = middle - half, middle + half
+        if rounding is not None:
+            low, high = math.floor(low + rounding), math.floor(high + rounding)
+        low, high = min(max(low, 0.0), size), min(max(high, 0.0), size)
+        begin = math.floor(low)
+        end = max(math.floor(high), begin + 1)
+        corner[0, i] = begin * step
         corner[1, i] = min(begin + 1, size) * step
         corner[2, i] = min(end, size) * step
         corner[3, i] = min(end + 1, size) * step
-        length = max(high[i] - low[i], 1e-12)
-        share[0, i] = (min(high[i], begin + 1) - low[i]) / length
-        share[1, i] = 1 / length
-        share[2, i] = max(high[i] - end, 0) / length
+        length = high - low
+        if length > 0:
+            share[0, i] = (min(high, begin + 1) - low) / length
+            share[1, i] = 1 / length
+            share[2, i] = max(high - end, 0) / length
+        else:
+            share[:, i] = 0
 
 
 @_compiled
-def _band(
-    flat: NDArray[np.int32],
-    upper: int,
-    lower: int,
-    x: tuple[int, int, int, int],
-    share: tuple[float, float, float],
-) -> np.float32:
-    """Add up the three boxes between two rows of the table, by their shares."""
-    a = flat[lower + x[0]] - flat[upper + x[0]]
-    b = flat[lower + x[1]] - flat[upper + x[1]]
-    c = flat[lower + x[2]] - flat[upper + x[2]]
-    d = flat[lower + x[3]] - flat[upper + x[3]]
-    left, whole, right = np.int32(b - a), np.int32(c - b), np.int32(d - c)
-    return share[0] * np.float32(left) + share[1] * np.float32(whole) + share[2] * np.float32(right)
+def _column(flat: NDArray[np.int32], rows: Corners, x: int) -> Any:
+    """Take differences along a column: sums between four rows and left of x, wrapped."""
+    a, b, c, d = flat[rows[0] + x], flat[rows[1] + x], flat[rows[2] + x], flat[rows[3] + x]
+    return np.int32(b - a), np.int32(c - b), np.int32(d - c)
+
+
+@_compiled
+def _boxes(left: Any, right: Any, share: Any) -> Any:
+    """Add up the three boxes between two columns by their shares."""
+    top, whole, bottom = right[0] - left[0], right[1] - left[1], right[2] - left[2]
+    return (
+        share[0] * np.float32(np.int32(top))
+        + share[1] * np.float32(np.int32(whole))
+        + share[2] * np.float32(np.int32(bottom))
+    )
 
 
 @_compiled
 def _read(
     table: NDArray[np.int32],
+    windows: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+    offsets: NDArray[np.int64],
     fill: NDArray[np.float32],
-    low: NDArray[np.float64],
-    high: NDArray[np.float64],
-    limit: NDArray[np.int64],
-    first: NDArray[np.int64],
     out: NDArray[np.float32],
+    rounding: float | None,
     start: int,
     stop: int,
 ) -> None:
-    """Read windows start..stop of ``Cells`` into out [n, C, P, P].
+    """Read windows start..stop of all B * N into out [B, N, C, P, P].
 
-    Indices are unsigned: numba checks signed ones for being negative, which costs half the speed.
+    Cells side by side share the boxes about their common edge. Indices are unsigned: numba checks
+    signed ones for being negative, which costs half the speed.
     """
-    C, P = out.shape[1], out.shape[2]
+    _, N, C, P, _ = out.shape
     flat = table.ravel()
     x, y = np.empty((4, P), np.uint64), np.empty((4, P), np.uint64)
     across, down = np.empty((3, P), np.float32), np.empty((3, P), np.float32)
     scale = np.float32(1 / 255)
     for k in range(start, stop):
-        _cut(low[k, 0], high[k, 0], limit[k, 0], C, x, across)
-        _cut(low[k, 1], high[k, 1], limit[k, 1], C * (limit[k, 0] + 1), y, down)
-        begin = np.uint64(first[k] * C)
+        b, n = k // N, k % N
+        height, width = sizes[b]
+        side = min(height, width) * 2.0 ** -windows[b, n, 2]
+        _cut(windows[b, n, 0] * width, side, width, rounding, C, x, across)
+        _cut(windows[b, n, 1] * height, side, height, rounding, C * (width + 1), y, down)
         for i in range(P):
-            row0, row1 = begin + y[0, i], begin + y[1, i]
-            row2, row3 = begin + y[2, i], begin + y[3, i]
-            for j in range(P):
-                outside = high[k, 0, j] <= low[k, 0, j] or high[k, 1, i] <= low[k, 1, i]
-                share = (across[0, j], across[1, j], across[2, j])
-                for c in range(C):
-                    at = np.uint64(c)
-                    x0, x1, x2, x3 = x[0, j] + at, x[1, j] + at, x[2, j] + at, x[3, j] + at
-                    corners = (x0, x1, x2, x3)
-                    top = _band(flat, row0, row1, corners, share)
-                    middle = _band(flat, row1, row2, corners, share)
-                    bottom = _band(flat, row2, row3, corners, share)
-                    mean = down[0, i] * top + down[1, i] * middle + down[2, i] * bottom
-                    out[k, c, i, j] = fill[c] if outside else mean * scale
+            share = (down[0, i], down[1, i], down[2, i])
+            for c in range(C):
+                begin = np.uint64(offsets[b] * C + c)
+                rows = (begin + y[0, i], begin + y[1, i], begin + y[2, i], begin + y[3, i])
+                last, end = _column(flat, rows, x[0, 0]), _column(flat, rows, x[1, 0])
+                edge = _boxes(last, end, share)
+                for j in range(P):
+                    if j > 0 and (x[0, j] != x[2, j - 1] or x[1, j] != x[3, j - 1]):
+                        last, end = _column(flat, rows, x[0, j]), _column(flat, rows, x[1, j])
+                        edge = _boxes(last, end, share)
+                    mean = across[0, j] * edge
+                    last = _column(flat, rows, x[2, j])
+                    mean += across[1, j] * _boxes(end, last, share)
+                    end = _column(flat, rows, x[3, j])
+                    edge = _boxes(last, end, share)
+                    mean += across[2, j] * edge
+                    inside = across[1, j] > 0 and down[1, i] > 0
+                    out[b, n, c, i, j] = mean * scale if inside else fill[c]
