@@ -16,6 +16,7 @@ from fovea.zoo import list_models
 _COMMANDS = {
     "train": "train the stages of a config",
     "eval": "measure a trained run",
+    "bench": "measure speed beside the alternatives",
     "config": "check a config and print it with all its defaults",
     "schema": "print the JSON schema of configs, for editors",
     "models": "list model names",
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     handlers: dict[str, Callable[[Sequence[str]], int]] = {
         "train": _train,
         "eval": _evaluate,
+        "bench": _bench,
         "config": _config,
         "schema": _schema,
         "models": _models,
@@ -55,6 +57,12 @@ def _evaluate(argv: Sequence[str]) -> int:
     from fovea.eval import main as evaluate
 
     return evaluate(argv)
+
+
+def _bench(argv: Sequence[str]) -> int:
+    from fovea.bench.command import main as bench
+
+    return bench(argv)
 
 
 def _config(argv: Sequence[str]) -> int:

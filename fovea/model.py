@@ -61,7 +61,8 @@ class FovealModel(nn.Module):
         """Look at images S times, where the policy says; see ``Output``.
 
         Args:
-            images: a PIL image, uint8 array [H, W, C] or tensor [C, H, W], or a list, any sizes.
+            images: a PIL image, uint8 array [H, W, C] or tensor [C, H, W], or a list, any sizes;
+                a path where the extractor is ``pyramid``.
             glimpses: S.
             generator: draws the gazes; without it, torch's global random state does.
         """

@@ -2,7 +2,7 @@
 
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fovea.config import validate
 from fovea.recipe import ModelConfig, model_tree
@@ -17,20 +17,22 @@ def list_models(pattern: str = "*") -> list[str]:
     return [name for name in shipped_names("model_zoo") if fnmatch(name, pattern)]
 
 
-def build_model(name: str, pretrained: bool = False) -> "FovealModel":
-    """Build a model by name, in evaluation mode.
+def build_model(name: str, pretrained: bool = False, **changes: Any) -> "FovealModel":
+    """Build a model by name, in evaluation mode: ``build_model(name, extractor="pyramid")``.
 
     Args:
         name: one of ``list_models()``.
         pretrained: load published weights.
+        **changes: parts of the model card replaced: a component's name, or a dict of its name and
+            settings, e.g. ``context={"name": "foveal", "grid": 3}``.
 
     Raises:
-        ConfigError: there is no such model.
+        ConfigError: there is no such model, or a change does not fit.
         ValueError: there are no weights for it.
     """
     from fovea.model import assemble
 
-    config = validate(ModelConfig, model_tree(name), "model.")
+    config = validate(ModelConfig, {**model_tree(name), **changes}, "model.")
     if pretrained:
         raise ValueError(
             f"{name}: no weights are published yet; train it, then fovea.load_model(run_dir)"

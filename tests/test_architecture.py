@@ -29,21 +29,25 @@ ALLOWED = {
     "interfaces": {"config", "images"},
     "model": {"config", "images", "interfaces", "parts", "recipe"},
 }
-ABOVE = {"stages", "engine", "train", "evaluate", "eval", "viz", "look", "cli"}
+ABOVE = {"stages", "engine", "train", "evaluate", "eval", "viz", "look", "cli", "bench"}
 TORCH_FREE = {
     *("config", "registry", "hookspecs", "builtin", "recipe", "schedule", "shipped"),
     *("section", "parts", "train", "cli", "zoo", "__init__"),
 }
 HEAVY = {"torch", "timm", "numpy", "xformers", "fvcore", "PIL", "matplotlib"}
 ONLY_IN = {
-    "timm": {"backbone", "data"},
+    "timm": {"backbone", "data", "bench"},
     "xformers": {"backbone"},
+    "tifffile": {"extract"},
+    "openslide": {"extract"},
+    "pyvips": {"extract"},
     "fvcore": {"engine", "schedule", "evaluate"},
     "iopath": {"engine", "data", "images"},
 }
 VAGUE = {"utils", "util", "common", "misc", "helpers", "helper"}
 FILES = sorted(ROOT.rglob("*.py"))
 CONFIGS = sorted(ROOT.glob("*/config.py"))
+COMMANDS = sorted(ROOT.glob("*/command.py"))
 
 
 def place(file: Path) -> str:
@@ -106,6 +110,10 @@ def test_stages_do_not_import_what_trains_them() -> None:
             assert ours(file) & (ABOVE - {"stages"}) == set(), file
 
 
+def test_nothing_but_the_command_line_knows_the_benchmarks() -> None:
+    assert {place(file) for file in FILES if "bench" in ours(file)} == {"cli"}
+
+
 def test_the_engine_knows_no_component() -> None:
     for file in FILES:
         if place(file) in ("engine", "stages"):
@@ -114,7 +122,7 @@ def test_the_engine_knows_no_component() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", [*(ROOT / f"{n}.py" for n in sorted(TORCH_FREE)), *CONFIGS], ids=ids
+    "file", [*(ROOT / f"{n}.py" for n in sorted(TORCH_FREE)), *CONFIGS, *COMMANDS], ids=ids
 )
 def test_torch_free_modules_import_nothing_heavy_at_the_top(file: Path) -> None:
     seen: set[Path] = set()

@@ -163,6 +163,17 @@ def test_pretrained_without_published_weights_is_an_error():
         fovea.build_model("vitq8_foveal", pretrained=True)
 
 
+def test_a_model_by_name_takes_other_parts_and_reads_files_through_a_pyramid(tmp_path):
+    file = tmp_path / "large.npy"
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 1), dtype=np.uint8)
+    np.save(file, pixels)
+    model = fovea.build_model("vitq8_foveal", extractor={"name": "pyramid", "cache_mb": 1})
+    assert model.prepare(str(file)).sizes.tolist() == [[300, 400]]
+    assert model([file, pixels], glimpses=2).embedding.shape[0] == 2
+    with pytest.raises(ConfigError, match=r"^model\.extractor.*did you mean 'pyramid'"):
+        fovea.build_model("vitq8_foveal", extractor="pyramids")
+
+
 def test_loading_a_folder_without_a_run_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="no finished stage"):
         fovea.load_model(tmp_path)

@@ -130,7 +130,9 @@ def _by_rows(image: NDArray[Any], out: NDArray[Any]) -> None:
     out[0] = 0
     out[:, 0] = 0
     for y in range(len(image)):
-        np.add(out[y, 1:], image[y], out=out[y + 1, 1:], dtype=out.dtype)
+        row = out[y + 1, 1:]
+        row[...] = image[y]  # numpy adds faster where both are of one type
+        row += out[y, 1:]
     torch.from_numpy(out).cumsum_(1)
 
 

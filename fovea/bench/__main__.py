@@ -1,0 +1,7 @@
+"""Run ``python -m fovea.bench``."""
+
+import sys
+
+from fovea.bench.command import main
+
+sys.exit(main())

@@ -1,0 +1,167 @@
+"""Measure speed: ``python -m fovea.bench extract``, ``python -m fovea.bench inference``."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fovea.train import report
+
+_EXTRACT = """\
+Build and glimpse times of every patch extractor beside the alternatives (OpenCV, Pillow, torch,
+torchvision, kornia), their errors, and from which glimpse at an image on ours is ahead. One thread;
+takes about seven minutes and 5 GB of memory.
+"""
+_INFERENCE = """\
+8 glimpses of a ViT-S beside a plain ViT-S as images grow: latency and FLOPs. All cores; takes about
+eleven minutes and 12 GB of memory, the most of it for 32 large images at a time.
+"""
+_EPILOG = """\
+Writes a page, a picture and all numbers to a folder. Exit codes: 0 done, 1 with --check a limit was
+missed or not measured, 2 the arguments or the photographs are wrong.
+"""
+_SMALLEST, _LARGEST = 64, 16384
+_SIDES = {
+    "extract": (224, 448, 896, 1792, 3584, 7168),
+    "inference": (224, 448, 896, 1792, 3584),
+}
+_QUICK_SIDES = {"extract": (224, 448), "inference": (224,)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    arguments = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except (ValueError, OSError) as error:
+        return report([str(error)])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fovea.bench", description="Measure speed beside the alternatives."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    extract = commands.add_parser(
+        "extract", help="extraction of patches", description=_EXTRACT, epilog=_EPILOG
+    )
+    _add_options(extract, "extract", multiple=1)
+    extract.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cpu", help="cuda: a shorter table, on the GPU"
+    )
+    extract.set_defaults(run=_extract)
+    inference = commands.add_parser(
+        "inference", help="a whole model", description=_INFERENCE, epilog=_EPILOG
+    )
+    _add_options(inference, "inference", multiple=16)
+    inference.add_argument(
+        "--batches", type=_count, nargs="+", metavar="IMAGES", help="images at a time (1 32)"
+    )
+    inference.set_defaults(run=_inference)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser, name: str, multiple: int) -> None:
+    sides = " ".join(str(side) for side in _SIDES[name])
+    folder = Path("runs/bench") / name
+    parser.add_argument(
+        "--sizes", type=_side(multiple), nargs="+", metavar="PX", help=f"image sides ({sides})"
+    )
+    parser.add_argument("--rounds", type=_count, help="most turns that a task takes")
+    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="JPEG files of your own")
+    parser.add_argument("--out", type=Path, default=folder, metavar="FOLDER", help=f"({folder})")
+    parser.add_argument("--check", action="store_true", help="fail when a limit is missed")
+    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; rough")
+    parser.set_defaults(sides=_SIDES[name], quick_sides=_QUICK_SIDES[name])
+
+
+def _extract(arguments: argparse.Namespace) -> int:
+    if arguments.device == "cuda":
+        return _extract_cuda(arguments)
+    from fovea.bench.extract import Settings, measure  # torch is imported only now
+    from fovea.bench.limits import EXTRACTION, judge
+    from fovea.bench.page import save
+    from fovea.bench.plots import plot_extraction
+    from fovea.bench.report import extraction_facts, extraction_tables
+    from fovea.bench.timing import Effort
+
+    quick = arguments.quick
+    effort = Effort(
+        arguments.rounds or (5 if quick else 100), 3 if quick else 20, 0.05 if quick else 2.0
+    )
+    settings = Settings(_sides(arguments), effort, 3 if quick else 12, arguments.photos)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    results = measure(settings)
+    verdicts = judge(EXTRACTION, results)
+    plot_extraction(results, arguments.out / "extraction.png")
+    title = "Extraction of patches beside the alternatives"
+    tables, facts = extraction_tables(results), extraction_facts(results)
+    print(save(arguments.out, "extraction", title, tables, verdicts, results, facts))
+    return _exit_code(arguments.check, [one.holds for one in verdicts])
+
+
+def _extract_cuda(arguments: argparse.Namespace) -> int:
+    from fovea.bench.gpu import gpu_tables, measure_gpu  # torch is imported only now
+    from fovea.bench.page import save
+    from fovea.bench.timing import Effort
+
+    if arguments.check or arguments.sizes:
+        raise ValueError("--device cuda: --check and --sizes are for the CPU")
+    effort = Effort(arguments.rounds or (5 if arguments.quick else 100), 3, 8.0)
+    results = measure_gpu(effort, arguments.photos)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    title = "Extraction of patches on a GPU"
+    facts = {"photographs": ", ".join(results.photos)}
+    print(save(arguments.out, "extraction_cuda", title, gpu_tables(results), [], results, facts))
+    return 0
+
+
+def _inference(arguments: argparse.Namespace) -> int:
+    from fovea.bench.inference import Settings, measure  # torch is imported only now
+    from fovea.bench.inference_report import inference_tables
+    from fovea.bench.limits import INFERENCE, judge
+    from fovea.bench.page import save
+    from fovea.bench.plots import plot_inference
+    from fovea.bench.timing import Effort
+
+    quick = arguments.quick
+    effort = Effort(arguments.rounds or (3 if quick else 24), 3, 0.5 if quick else 12.0)
+    batches = tuple(arguments.batches or ((1,) if quick else (1, 32)))
+    settings = Settings(_sides(arguments), batches, effort, arguments.photos)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    results = measure(settings)
+    verdicts = judge(INFERENCE, results)
+    plot_inference(results, arguments.out / "inference.png")
+    title = "Inference beside a plain ViT"
+    tables, facts = inference_tables(results), {"photographs": ", ".join(results.photos)}
+    print(save(arguments.out, "inference", title, tables, verdicts, results, facts))
+    return _exit_code(arguments.check, [one.holds for one in verdicts])
+
+
+def _exit_code(check: bool, held: Sequence[bool]) -> int:
+    return int(check and not all(held))
+
+
+def _sides(arguments: argparse.Namespace) -> tuple[int, ...]:
+    default = arguments.quick_sides if arguments.quick else arguments.sides
+    return tuple(sorted(set(arguments.sizes or default)))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def _side(multiple: int) -> Callable[[str], int]:
+    """Read an image side that is a multiple of a number, as a plain ViT's patches need."""
+    kind = f"a multiple of {multiple}" if multiple > 1 else "a whole number"
+
+    def side(text: str) -> int:
+        if not text.isdecimal() or int(text) % multiple or not _SMALLEST <= int(text) <= _LARGEST:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not {kind} from {_SMALLEST} to {_LARGEST}"
+            )
+        return int(text)
+
+    return side

@@ -1,0 +1,144 @@
+"""What the benchmarks measure, and what follows from it by arithmetic."""
+
+from dataclasses import dataclass
+from math import ceil, floor
+from statistics import median
+
+from fovea.bench.timing import Samples
+
+EXACT_ENOUGH = 1 / 255
+"""Root mean square error below which an alternative counts as exact: one grey level."""
+
+
+@dataclass(frozen=True)
+class Error:
+    """How far patches are from the area average, in 0..1: root mean square, and the largest."""
+
+    rms: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class Side:
+    """What was measured at one image size.
+
+    Attributes:
+        side: of the image, in pixels.
+        builds: seconds per image of each preparation, of the decoder, and of the naive way.
+        glimpses: seconds per glimpse of each contender.
+        errors: of each contender but the oracle.
+    """
+
+    side: int
+    builds: Samples
+    glimpses: Samples
+    errors: dict[str, Error]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """All that the benchmark of extraction measured.
+
+    Attributes:
+        sides: by image size, in ascending order.
+        growth: seconds per glimpse by ``growth_key``, all sizes taking turns, and seconds of the
+            transformer blocks that a glimpse feeds.
+        extractors: names of the contenders that are ours, the headline first.
+        rivals: names of the others.
+        preparations: what each contender needs; ``none`` costs nothing.
+        chosen: what ``integral`` is made of here.
+        missing: what could not be measured, and why.
+        photos: names of the photographs.
+    """
+
+    sides: tuple[Side, ...]
+    growth: Samples
+    extractors: tuple[str, ...]
+    rivals: tuple[str, ...]
+    preparations: dict[str, str]
+    chosen: str
+    missing: dict[str, str]
+    photos: tuple[str, ...]
+
+    def costs(self, name: str, side: Side) -> tuple[float, float]:
+        """Return the seconds that a contender takes to prepare an image, and for a glimpse."""
+        preparation = self.preparations[name]
+        build = median(side.builds[preparation]) if preparation != "none" else 0.0
+        return build, median(side.glimpses[name])
+
+    def exact_rivals(self, side: Side) -> list[str]:
+        """List the rivals that count as exact at a size."""
+        return [name for name in self.rivals if side.errors[name].rms < EXACT_ENOUGH]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was measured with one batch size at one image size.
+
+    Attributes:
+        batch: images at a time.
+        side: of the images, in pixels.
+        seconds: wall time of each task for the whole batch.
+        skipped: why the plain ViT was not measured, or empty.
+    """
+
+    batch: int
+    side: int
+    seconds: Samples
+    skipped: str
+
+
+@dataclass(frozen=True)
+class Inference:
+    """All that the benchmark of inference measured.
+
+    Attributes:
+        points: by batch size, then by image size.
+        glimpses_flops: of 8 glimpses at one image, whatever its size.
+        plain_flops: of the plain ViT at one image, by its side.
+        threads: that torch used.
+        photos: names of the photographs.
+    """
+
+    points: tuple[Point, ...]
+    glimpses_flops: int
+    plain_flops: dict[int, int]
+    threads: int
+    photos: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GpuExtraction:
+    """All that the benchmark of extraction measured on a GPU.
+
+    Attributes:
+        device: its name.
+        side: of the images, in pixels.
+        batches: seconds of each task for the whole batch, by images in it.
+        photos: names of the photographs.
+    """
+
+    device: str
+    side: int
+    batches: dict[int, Samples]
+    photos: tuple[str, ...]
+
+
+def growth_key(windows: int, side: int) -> str:
+    """Name the task that reads so many windows from an image of that side."""
+    return f"{windows} windows at {side} px"
+
+
+def bytes_moved(side: int) -> int:
+    """Count what an ideal build moves: the image read, its int32 table written."""
+    return 3 * side**2 + 12 * (side + 1) ** 2
+
+
+def break_even(ours: tuple[float, float], theirs: tuple[float, float]) -> str:
+    """Say from which glimpse at an image on we are ahead, given (build, glimpse) costs of both."""
+    extra, gain = ours[0] - theirs[0], theirs[1] - ours[1]
+    if gain > 0:
+        return str(max(1, floor(extra / gain) + 1))
+    if extra < gain < 0:  # a cheaper build, dearer glimpses
+        return f"only to {ceil(extra / gain) - 1}"
+    return "never"
