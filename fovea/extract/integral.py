@@ -6,7 +6,7 @@ compiled loop (numba) on the CPU, a fused kernel (triton) on the GPU, and plain 
 
 import math
 from dataclasses import dataclass
-from importlib.util import find_spec
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -16,7 +16,14 @@ from fovea import geometry
 from fovea.extract import lattice
 from fovea.extract.config import IntegralConfig
 from fovea.extract.lattice import Cells
-from fovea.extract.table import ENTRIES, Buffers, build_tables, choose_builder, scan_tables
+from fovea.extract.table import (
+    ENTRIES,
+    Buffers,
+    build_tables,
+    choose_builder,
+    is_installed,
+    scan_tables,
+)
 from fovea.images import WHITE, Images, as_images
 from fovea.interfaces import PatchExtractor, Scene
 from fovea.precision import full_precision
@@ -58,18 +65,18 @@ class IntegralExtractor(PatchExtractor):
         C = given[0].shape[2]
         if len(self.fill) not in (1, C):
             raise ValueError(f"fill has {len(self.fill)} values, but the images have {C} channels")
-        sizes = torch.tensor([image.shape[:2] for image in given])
-        entries = (sizes + 1).prod(1)
-        offsets = entries.cumsum(0) - entries
+        sizes = [image.shape[:2] for image in given]
+        ends = list(accumulate((H + 1) * (W + 1) for H, W in sizes))
+        offsets = [0, *ends[:-1]]
         if target.type != "cpu" or given[0].is_floating_point():
             table = scan_tables([image.to(target, non_blocking=True) for image in given])
         else:
-            table = self.buffers.take(int(entries.sum()), C, ENTRIES[given[0].dtype])
-            build_tables([image.cpu() for image in given], offsets.tolist(), table, self.builder)
+            table = self.buffers.take(ends[-1], C, ENTRIES[given[0].dtype])
+            build_tables([image.cpu() for image in given], offsets, table, self.builder)
         return IntegralScene(
-            sizes.to(target),
+            torch.tensor(sizes, device=target),
             table,
-            offsets.to(target),
+            torch.tensor(offsets, device=target),
             torch.tensor(self.fill, dtype=torch.float32, device=target).expand(C).contiguous(),
             given[0].dtype,
             self.patch_size,
@@ -96,11 +103,11 @@ def choose_reader(setting: Literal["auto", "numba", "triton", "torch"], table: T
     device = table.device.type
     compiled: Reader = "triton" if device == "cuda" else "numba"
     if setting == "auto":
-        usable = find_spec(compiled) is not None and device in ("cpu", "cuda")
+        usable = is_installed(compiled) and device in ("cpu", "cuda")
         return compiled if usable and table.dtype == torch.int32 else "torch"
     if setting == "torch" or table.dtype != torch.int32:
         return "torch"
-    if find_spec(setting) is None:
+    if not is_installed(setting):
         extra = {"numba": "pip install 'fovea-vit[fast]'", "triton": "it comes with torch for CUDA"}
         raise ValueError(f"extractor.reader: {setting} is not installed; {extra[setting]}")
     if setting == "numba" and device != "cpu":

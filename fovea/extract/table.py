@@ -12,6 +12,7 @@ A table is stored as [(H+1) * (W+1), C], row by row, the channels of a pixel sid
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.util import find_spec
 from itertools import groupby
 from threading import Lock
@@ -40,13 +41,19 @@ _GROUP = 64  # images of one size that are scanned at once on a GPU: bounds the 
 _SPARE = 16  # a buffer this much larger than what is needed is given back to the system
 
 
+@cache
+def is_installed(package: str) -> bool:
+    """Say whether a package can be imported; to look it up takes as long as a small table."""
+    return find_spec(package) is not None
+
+
 def choose_builder(setting: Literal["auto", "cv2", "torch"]) -> Builder:
     """Resolve how tables of uint8 pixels are built on the CPU.
 
     Raises:
         ValueError: cv2 is asked for and not installed.
     """
-    installed = find_spec("cv2") is not None
+    installed = is_installed("cv2")
     if setting == "cv2" and not installed:
         raise ValueError(
             "extractor.table: cv2 is not installed; pip install 'fovea-vit[fast]', or choose torch"

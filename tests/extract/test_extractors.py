@@ -26,6 +26,12 @@ def test_exact_reading_equals_the_area_average(
     assert_reads(name, noise(*size, channels), draw_windows(1, 40)[0])
 
 
+@pytest.mark.parametrize("channels", [2, 4, 13])
+@pytest.mark.parametrize("name", EXACT)
+def test_any_number_of_channels_is_read(name: str, channels: int) -> None:
+    assert_reads(name, noise(20, 30, channels), draw_windows(1, 10)[0])
+
+
 @law
 @given(
     st.sampled_from(EXACT),

@@ -11,7 +11,7 @@ from oracle import INTEGRAL, assert_reads, draw_windows, extractor, noise
 from torch import Tensor
 
 import fovea
-from fovea.extract import lattice, table
+from fovea.extract import integral, lattice, table
 from fovea.extract.integral import IntegralScene
 from fovea.extract.table import Buffers, build_tables, scan_tables
 
@@ -201,6 +201,8 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation without the extra ``fast``."""
     for module in ("cv2", "numba"):
         monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(integral, "is_installed", table.is_installed.__wrapped__)
+    monkeypatch.setattr(table, "is_installed", table.is_installed.__wrapped__)
 
 
 @pytest.mark.usefixtures("bare")
