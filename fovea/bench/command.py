@@ -87,7 +87,7 @@ def _extract(arguments: argparse.Namespace) -> int:
 
     quick = arguments.quick
     effort = Effort(
-        arguments.rounds or (5 if quick else 100), 3 if quick else 20, 0.05 if quick else 2.0
+        arguments.rounds or (5 if quick else 40), 3 if quick else 20, 0.05 if quick else 2.0
     )
     settings = Settings(_sides(arguments), effort, 3 if quick else 12, arguments.photos)
     arguments.out.mkdir(parents=True, exist_ok=True)

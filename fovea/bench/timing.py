@@ -1,8 +1,7 @@
 """Times that can be compared: tasks take turns, so that whatever slows the machine slows them all.
 
 In each round every task runs once, in an order drawn anew; times are medians over rounds, and a
-ratio is the median of the rounds' ratios. No task runs twice in a row: between two glimpses at an
-image something else has used the caches, here as in a model.
+ratio is the median of the rounds' ratios.
 """
 
 import time
@@ -35,9 +34,16 @@ class Effort:
 
 
 def interleave(
-    tasks: Mapping[str, Task], effort: Effort, clock: Clock = time.thread_time
+    tasks: Mapping[str, Task],
+    effort: Effort,
+    clock: Clock = time.thread_time,
+    between: Callable[[], object] | None = None,
 ) -> Samples:
-    """Time tasks in turns, each after a warm-up."""
+    """Time tasks in turns, each after a warm-up.
+
+    ``between`` runs before each task and is not timed: it leaves the caches as they are found in
+    use, whichever task came before.
+    """
     rounds = {name: _rounds(task, effort, clock) for name, task in tasks.items()}
     order = Random(0)
     samples: Samples = {name: [] for name in tasks}
@@ -45,6 +51,8 @@ def interleave(
         names = [name for name, count in rounds.items() if index < count]
         order.shuffle(names)
         for name in names:
+            if between is not None:
+                between()
             samples[name].append(_time(tasks[name], index, clock))
     return samples
 
