@@ -9,7 +9,7 @@ from fovea.train import report
 _EXTRACT = """\
 Build and glimpse times of every patch extractor beside the alternatives (OpenCV, Pillow, torch,
 torchvision, kornia), their errors, and from which glimpse at an image on ours is ahead. One thread;
-takes about seven minutes and 5 GB of memory.
+takes about eight minutes and 5 GB of memory.
 """
 _INFERENCE = """\
 8 glimpses of a ViT-S beside a plain ViT-S as images grow: latency and FLOPs. All cores; takes about
@@ -87,7 +87,7 @@ def _extract(arguments: argparse.Namespace) -> int:
 
     quick = arguments.quick
     effort = Effort(
-        arguments.rounds or (5 if quick else 40), 3 if quick else 20, 0.05 if quick else 2.0
+        arguments.rounds or (5 if quick else 24), 3 if quick else 20, 0.05 if quick else 2.0
     )
     settings = Settings(_sides(arguments), effort, 3 if quick else 12, arguments.photos)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from fovea import create, registry
 from fovea.bench.looks import Look, draw_looks
 from fovea.bench.names import INTEGRAL, NEAREST
 from fovea.images import Array
-from fovea.interfaces import ContextBuilder, PatchExtractor, Scene
+from fovea.interfaces import PatchExtractor, Scene
 
 PATCH = 16
 
@@ -61,9 +61,9 @@ def tables(missing: dict[str, str]) -> list[Contender]:
     return list(_available(found, missing))
 
 
-def reader(scene: Scene, context: ContextBuilder) -> Reader:
-    """Let a scene of one image be read in the windows of a context."""
-    return lambda look: scene.read(context.windows(look.gaze, scene.sizes, None))[0]
+def reader(scene: Scene) -> Reader:
+    """Let a scene of one image be read in the windows of a look."""
+    return lambda look: scene.read(look.windows)[0]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,4 @@ def _available(found: list[_Entry], missing: dict[str, str]) -> Iterator[Contend
 
 
 def _contender(label: str, preparation: str, extractor: PatchExtractor) -> Contender:
-    context: ContextBuilder = create("context_builder", "foveal")
-    return Contender(
-        label, preparation, lambda image: reader(extractor.prepare(image), context), True
-    )
+    return Contender(label, preparation, lambda image: reader(extractor.prepare(image)), True)

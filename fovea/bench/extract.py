@@ -21,7 +21,6 @@ from fovea.bench.contenders import (
     Contender,
     Reader,
     extractors,
-    reader,
     tables,
 )
 from fovea.bench.looks import Look, draw_looks
@@ -32,7 +31,7 @@ from fovea.bench.results import Error, Extraction, Side, bytes_moved, growth_key
 from fovea.bench.rivals import rivals
 from fovea.bench.timing import Effort, Samples, Task, interleave
 from fovea.images import Array
-from fovea.interfaces import ContextBuilder, PatchExtractor
+from fovea.interfaces import ContextBuilder, PatchExtractor, Scene
 
 _CONTEXTS = ("foveal", "grid")  # 30 windows, and 256
 _GAZES = 32
@@ -130,6 +129,16 @@ def _glimpses(
     return interleave(tasks, effort, between=blocks)
 
 
+def _glimpsing(scene: Scene, context: ContextBuilder, looks: list[Look]) -> Task:
+    """Find the windows of a gaze and read them, as a model does."""
+
+    def task(unit: int) -> None:
+        gaze = looks[unit % len(looks)].gaze
+        scene.read(context.windows(gaze, scene.sizes, None))
+
+    return task
+
+
 def _looking(read: Reader, looks: list[Look]) -> Task:
     return lambda unit: read(looks[unit % len(looks)])
 
@@ -168,5 +177,5 @@ def _growth(photos: Photos, settings: Settings, blocks: Callable[[], Tensor]) ->
         scene = extractor.prepare(mosaic(photos, side))
         looks = draw_looks(_GAZES, side, seed=0)
         for context in contexts:
-            tasks[growth_key(context.num_windows, side)] = _looking(reader(scene, context), looks)
+            tasks[growth_key(context.num_windows, side)] = _glimpsing(scene, context, looks)
     return interleave(tasks, settings.effort, between=blocks)

@@ -1,4 +1,4 @@
-"""Where glimpses look: gazes for extractors, and for rivals what they need to know beforehand."""
+"""Where glimpses look: what extractors and rivals are told beforehand, each in its own terms."""
 
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ class Look:
 
     Attributes:
         gaze: float64 [1, 2].
+        windows: float64 [1, N, 3].
         edges: float32 [1, N, 4], the windows' left, top, right and bottom in pixels.
         boxes: the same, cut off at the image's border, a pixel wide at least.
         crops: the same, rounded to whole pixels before.
@@ -25,6 +26,7 @@ class Look:
     """
 
     gaze: Tensor
+    windows: Tensor
     edges: Tensor
     boxes: list[Box]
     crops: list[Crop]
@@ -47,7 +49,7 @@ def look_at(gaze: Tensor, side: int) -> Look:
     boxes: list[Box] = _cut_off(edges[0], side).tolist()
     crops: list[Crop] = _cut_off(edges[0].round(), side).int().tolist()
     inside = geometry.coverage(windows, sizes)[0] > 1 - 1e-9
-    return Look(gaze, edges.float(), boxes, crops, inside)
+    return Look(gaze, windows, edges.float(), boxes, crops, inside)
 
 
 def _cut_off(edges: Tensor, side: int) -> Tensor:

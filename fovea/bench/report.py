@@ -14,10 +14,11 @@ Thread CPU time per image, as a share of decoding the same pixels from JPEG (Pil
 it; 'float tensor' and 'PIL.Image' are what rivals need."""
 _GLIMPSE_NOTE = """\
 Thread CPU time of 30 windows of 16 x 16 pixels, in glimpses of 'integral'. Before each, a ViT-S's
-blocks ran on a glimpse's tokens, so that caches are as in a model. Ours includes finding the
-windows; rivals are told theirs beforehand, and cut them off at the image's border."""
+blocks ran on a glimpse's tokens, so that caches are as in a model. All are told their windows
+beforehand; rivals cut them off at the image's border."""
 _GROWTH_NOTE = """\
-All sizes took turns. 30 windows are one glimpse, 256 are a ViT's grid over the whole image."""
+All sizes took turns; here finding the windows of a gaze is included, as in a model. 30 windows are
+one glimpse, 256 are a ViT's grid over the whole image."""
 _ERROR_NOTE = """\
 Root mean square difference from the float64 area average, in grey levels (1/255); last, the
 largest over all sizes, in grey levels and in 0..1. Ours on all windows, those partly outside the
