@@ -169,7 +169,7 @@ EXTRACTION: tuple[Limit[Extraction], ...] = (
     Limit(
         "numpy + torch build / decode, from 1792 px", "<=", 1.6, _build(TORCH_TABLE, DECODE, 1792)
     ),
-    Limit("cv2 build / decode, from 448 px", "<=", 0.3, _build(CV2_TABLE, DECODE, 448)),
+    Limit("cv2 build / decode, from 448 px", "<=", 0.4, _build(CV2_TABLE, DECODE, 448)),
     Limit(
         "naive cumsum / numpy + torch build, from 1792 px",
         ">=",

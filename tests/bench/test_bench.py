@@ -111,7 +111,7 @@ def test_limits_hold_where_everything_is_fast() -> None:
     ("side", "parts"),
     [
         (448, {"builds": {TORCH_TABLE: [2.1]}}),
-        (7168, {"builds": {CV2_TABLE: [0.31]}}),
+        (7168, {"builds": {CV2_TABLE: [0.41]}}),
         (1792, {"builds": {NAIVE: [7.9]}}),
         (3584, {"glimpses": {CV2_AREA: [0.14]}}),
         (448, {"glimpses": {NEAREST: [0.0024]}}),
