@@ -104,8 +104,8 @@ def as_images(images: Images, channels: int | None = None) -> list[Tensor]:
             range of values.
         BadImage: Pillow cannot decode or convert a PIL image.
     """
-    listed = _listed(images)
-    tensors = [_image(listed[i], channels, f"images[{i}]") for i in range(len(listed))]
+    given = listed(images)
+    tensors = [_image(given[i], channels, f"images[{i}]") for i in range(len(given))]
     if not tensors:
         raise ValueError("images is empty; expected at least one image")
     for i, tensor in enumerate(tensors):
@@ -211,7 +211,8 @@ def _tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(picture)).reshape(picture.height, picture.width, -1)
 
 
-def _listed(images: Images) -> Sequence[object]:
+def listed(images: object) -> Sequence[object]:
+    """List what is one image, a batch, or a list already."""
     if isinstance(images, list | tuple):
         return images
     if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:

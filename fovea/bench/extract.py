@@ -17,12 +17,7 @@ from torch import Tensor
 
 from fovea import create
 from fovea.bench import photos as photographs
-from fovea.bench.contenders import (
-    Contender,
-    Reader,
-    extractors,
-    tables,
-)
+from fovea.bench.contenders import Contender, Reader, extractors, tables
 from fovea.bench.looks import Look, draw_looks
 from fovea.bench.machine import one_thread
 from fovea.bench.names import BLOCKS, COPY, DECODE, INTEGRAL, NAIVE, ORACLE
@@ -146,13 +141,11 @@ def _looking(read: Reader, looks: list[Look]) -> Task:
 def _errors(contenders: list[Contender], photos: Photos, side: int, count: int) -> dict[str, Error]:
     """Compare with the oracle: extractors on all windows, rivals on those inside the image."""
     oracle: PatchExtractor = create("patch_extractor", ORACLE)
-    context: ContextBuilder = create("context_builder", "foveal")
     others = [one for one in contenders if one.name != ORACLE]
     squares: dict[str, list[Tensor]] = {one.name: [] for one in others}
     for first, look in enumerate(draw_looks(count, side, seed=1)):
         image = mosaic(photos, side, first)
-        scene = oracle.prepare(image)
-        expected = scene.read(context.windows(look.gaze, scene.sizes, None))[0]
+        expected = oracle.prepare(image).read(look.windows)[0]
         for one in others:
             square = (one.prepare(image)(look) - expected).double().square()
             squares[one.name].append((square if one.is_ours else square[look.inside]).flatten())

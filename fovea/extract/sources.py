@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from torch import Tensor
 
 from fovea.extract.files import open_source
 from fovea.extract.tiles import ArraySource, Pixels, TileSource
-from fovea.images import Images, Picture, as_images
+from fovea.images import Images, Picture, as_images, listed
 
 Readable: TypeAlias = Picture | str | Path | TileSource
 """What ``pyramid`` reads: a path, a source of tiles, or an image in memory, uint8 or uint16. Arrays
@@ -27,8 +26,8 @@ def as_sources(
         BadImage: a file is missing, damaged or no image.
         ImportError: a file needs an extra that is not installed.
     """
-    listed = _listed(images)
-    sources = [_source(listed[i], channels, f"images[{i}]") for i in range(len(listed))]
+    given = listed(images)
+    sources = [_source(given[i], channels, f"images[{i}]") for i in range(len(given))]
     if not sources:
         raise ValueError("images is empty; expected at least one image")
     fitting = (1, 3) if channels == 3 else (channels or sources[0].channels,)
@@ -43,14 +42,6 @@ def as_sources(
             "state channels=3 to repeat grey images"
         )
     return sources
-
-
-def _listed(images: Images | Readable | Sequence[Readable]) -> Sequence[object]:
-    if isinstance(images, list | tuple):
-        return images
-    if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
-        return list(images)
-    return [images]
 
 
 @singledispatch
