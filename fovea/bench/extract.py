@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fovea import create
 from fovea.bench import photos as photographs
-from fovea.bench.contenders import Contender, Reader, extractors, tables
+from fovea.bench.contenders import Contender, extractors, tables
 from fovea.bench.looks import Look, draw_looks
 from fovea.bench.machine import one_thread
 from fovea.bench.names import BLOCKS, COPY, DECODE, INTEGRAL, NAIVE, ORACLE
@@ -91,7 +91,7 @@ def measure(settings: Settings) -> Extraction:
 
 
 def _build_tasks(
-    builders: Mapping[str, Callable[[Array], Reader]], image: Array
+    builders: Mapping[str, Callable[[Array], object]], image: Array
 ) -> dict[str, Task]:
     data = jpeg(image)
     planar = torch.from_numpy(image).permute(2, 0, 1)  # [3, H, W]
@@ -105,7 +105,7 @@ def _build_tasks(
     return tasks | {name: _building(prepare, image) for name, prepare in builders.items()}
 
 
-def _building(prepare: Callable[[Array], Reader], image: Array) -> Task:
+def _building(prepare: Callable[[Array], object], image: Array) -> Task:
     return lambda _: prepare(image)
 
 
@@ -119,8 +119,10 @@ def _blocks() -> Callable[[], Tensor]:
 def _glimpses(
     contenders: list[Contender], image: Array, effort: Effort, blocks: Callable[[], Tensor]
 ) -> Samples:
+    """Time a glimpse of each; those who prepare the same share it, so that memory stays small."""
     looks = draw_looks(_GAZES, len(image), seed=0)
-    tasks = {one.name: _looking(one.prepare(image), looks) for one in contenders}
+    prepared = {one.preparation: one.prepare(image) for one in contenders}
+    tasks = {one.name: _looking(one, prepared[one.preparation], looks) for one in contenders}
     return interleave(tasks, effort, between=blocks)
 
 
@@ -134,8 +136,8 @@ def _glimpsing(scene: Scene, context: ContextBuilder, looks: list[Look]) -> Task
     return task
 
 
-def _looking(read: Reader, looks: list[Look]) -> Task:
-    return lambda unit: read(looks[unit % len(looks)])
+def _looking(one: Contender, prepared: object, looks: list[Look]) -> Task:
+    return lambda unit: one.read(prepared, looks[unit % len(looks)])
 
 
 def _errors(contenders: list[Contender], photos: Photos, side: int, count: int) -> dict[str, Error]:
@@ -147,7 +149,7 @@ def _errors(contenders: list[Contender], photos: Photos, side: int, count: int) 
         image = mosaic(photos, side, first)
         expected = oracle.prepare(image).read(look.windows)[0]
         for one in others:
-            square = (one.prepare(image)(look) - expected).double().square()
+            square = (one.read(one.prepare(image), look) - expected).double().square()
             squares[one.name].append((square if one.is_ours else square[look.inside]).flatten())
     joined = {name: torch.cat(found) for name, found in squares.items()}
     return {

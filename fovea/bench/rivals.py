@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from fovea.bench.contenders import PATCH, Contender, Reader
+from fovea.bench.contenders import PATCH, Contender
 from fovea.bench.looks import Crop, Look
 from fovea.bench.names import CV2_AREA, PIL_BOX
 from fovea.images import Array
@@ -27,18 +27,18 @@ def rivals(missing: dict[str, str]) -> list[Contender]:
     tensor = FloatTensor()
 
     def shared(name: str, read: Callable[[Tensor, Look], Tensor]) -> Contender:
-        return Contender(name, FLOAT_TENSOR, tensor.reader(read))
+        return Contender(name, FLOAT_TENSOR, tensor.fill, lambda t, look: read(t, look) / 255)
 
     found = [
-        Contender(PIL_BOX, "PIL.Image", _pil_box),
+        Contender(PIL_BOX, "PIL.Image", Image.fromarray, _pil_box),
         shared("interpolate area", lambda t, look: interpolate(t, look.crops, "area")),
         shared("interpolate antialias", lambda t, look: interpolate(t, look.crops, "antialias")),
-        Contender("interpolate antialias, uint8", "none", _interpolate_uint8),
+        Contender("interpolate antialias, uint8", "none", _as_it_is, _interpolate_uint8),
         shared("roi_align", lambda t, look: roi_align(t, rois(look.edges))),
         shared("grid_sample", lambda t, look: grid_sample(t, look.edges)),
     ]
     optional = {
-        "cv2": Contender(CV2_AREA, "none", _cv2_area),
+        "cv2": Contender(CV2_AREA, "none", _as_it_is, _cv2_area),
         "kornia": shared("kornia crop_and_resize", _kornia),
     }
     for package, contender in optional.items():
@@ -62,15 +62,6 @@ class FloatTensor:
         if self.buffer.shape != (1, C, H, W):
             self.buffer = torch.empty(1, C, H, W)
         return self.buffer.copy_(torch.from_numpy(image).permute(2, 0, 1)[None])
-
-    def reader(self, read: Callable[[Tensor, Look], Tensor]) -> Callable[[Array], Reader]:
-        """Let ``read`` read the patches, in 0..255, from the tensor."""
-
-        def prepare(image: Array) -> Reader:
-            tensor = self.fill(image)
-            return lambda look: read(tensor, look) / 255
-
-        return prepare
 
 
 def interpolate(tensor: Tensor, crops: Sequence[Crop], mode: str) -> Tensor:
@@ -114,33 +105,29 @@ def grid_sample(tensor: Tensor, edges: Tensor) -> Tensor:
     return sampled.view(B, C, N, PATCH, PATCH).transpose(1, 2).flatten(0, 1)
 
 
-def _cv2_area(image: Array) -> Reader:
+def _as_it_is(image: Array) -> Array:
+    return image
+
+
+def _cv2_area(image: Array, look: Look) -> Tensor:
     import cv2
 
-    def read(look: Look) -> Tensor:
-        patches = [
-            cv2.resize(image[top:bottom, left:right], (PATCH, PATCH), interpolation=cv2.INTER_AREA)
-            for left, top, right, bottom in look.crops
-        ]
-        return _float_patches(np.stack(patches))
-
-    return read
+    patches = [
+        cv2.resize(image[top:bottom, left:right], (PATCH, PATCH), interpolation=cv2.INTER_AREA)
+        for left, top, right, bottom in look.crops
+    ]
+    return _float_patches(np.stack(patches))
 
 
-def _pil_box(image: Array) -> Reader:
-    picture = Image.fromarray(image)
+def _pil_box(picture: Image.Image, look: Look) -> Tensor:
     size, box_filter = (PATCH, PATCH), Image.Resampling.BOX
-
-    def read(look: Look) -> Tensor:
-        patches = [np.asarray(picture.resize(size, box_filter, box=box)) for box in look.boxes]
-        return _float_patches(np.stack(patches))
-
-    return read
+    patches = [np.asarray(picture.resize(size, box_filter, box=box)) for box in look.boxes]
+    return _float_patches(np.stack(patches))
 
 
-def _interpolate_uint8(image: Array) -> Reader:
+def _interpolate_uint8(image: Array, look: Look) -> Tensor:
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None]  # a view, channels last
-    return lambda look: interpolate(tensor, look.crops, "antialias").float() / 255
+    return interpolate(tensor, look.crops, "antialias").float() / 255
 
 
 def _kornia(tensor: Tensor, look: Look) -> Tensor:

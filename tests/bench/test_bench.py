@@ -234,7 +234,7 @@ def test_everyone_reads_the_same_windows_and_the_exact_ones_agree() -> None:
     look = look_at(gaze, 512)  # its cells are of 2, 4, ... 32 whole pixels
     missing: dict[str, str] = {}
     contenders = [*extractors(missing), *tables(missing), *rivals(missing)]
-    patches = {one.name: one.prepare(image)(look) for one in contenders}
+    patches = {one.name: one.read(one.prepare(image), look) for one in contenders}
     names = {one.name for one in contenders}
     assert names >= {INTEGRAL, NEAREST, ORACLE, TORCH_TABLE, PIL_BOX, "grid_sample", "roi_align"}
     assert not names & set(missing)
@@ -257,18 +257,19 @@ def test_rivals_read_smooth_pictures_almost_alike() -> None:
     image = np.stack([np.add.outer(slope, slope) / 2] * 3, axis=2).astype(np.uint8)
     missing: dict[str, str] = {}
     looks = draw_looks(4, 400, seed=0)
-    oracle = next(one for one in extractors(missing) if one.name == ORACLE).prepare(image)
+    oracle = next(one for one in extractors(missing) if one.name == ORACLE)
     for rival in rivals(missing):
         for look in looks:
-            error = (rival.prepare(image)(look) - oracle(look))[look.inside].abs()
-            assert error.max() < 2 / 255, rival.name
+            expected = oracle.read(oracle.prepare(image), look)
+            error = (rival.read(rival.prepare(image), look) - expected)[look.inside]
+            assert error.abs().max() < 2 / 255, rival.name
 
 
 def test_rivals_answer_windows_outside_the_image() -> None:
     look = look_at(torch.tensor([[0.0, 1.0]], dtype=torch.float64), 128)
     assert (look.edges[..., 2] <= 0).any()  # some lie outside altogether
     for rival in rivals({}):
-        assert rival.prepare(noise(128))(look).shape == (30, 3, 16, 16), rival.name
+        assert rival.read(rival.prepare(noise(128)), look).shape == (30, 3, 16, 16), rival.name
 
 
 def test_what_is_timed_on_a_gpu_reads_alike(photos: Path) -> None:
