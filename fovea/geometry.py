@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from fovea.draws import uniform
+
 _WIDEST = 64  # window sides overflow long after this many doublings
 
 
@@ -96,8 +98,8 @@ def draw_crops(
     ``scale`` bounds the area share, which is drawn uniformly in area as torchvision's crop does
     (our choice; the paper only bounds it). The centre is uniform where the grid stays inside.
     """
-    B, device = len(sizes), sizes.device
-    draws = torch.rand(B * count, 3, dtype=torch.float64, generator=generator, device=device)
+    B = len(sizes)
+    draws = uniform((B * count, 3), generator).to(sizes.device)
     area = scale[0] + (scale[1] - scale[0]) * draws[:, 0]
     zoom = torch.log2(n / torch.sqrt(area))
     repeated = sizes.repeat_interleave(count, 0)
@@ -109,9 +111,8 @@ def draw_crops(
 def draw_uniform(
     shape: tuple[int, ...], bounds: tuple[float, float], generator: torch.Generator
 ) -> Tensor:
-    """Draw float64 numbers uniformly within bounds, on the generator's device."""
-    draws = torch.rand(shape, dtype=torch.float64, generator=generator, device=generator.device)
-    return bounds[0] + (bounds[1] - bounds[0]) * draws
+    """Draw float64 numbers [R, ...] uniformly within bounds, on the generator's device."""
+    return bounds[0] + (bounds[1] - bounds[0]) * uniform(shape, generator)
 
 
 def mirror(windows: Tensor, where: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch.distributions import Distribution
 
 from fovea.config import Section
 from fovea.images import Array, Images
+from fovea.loggers import Logger as Logger
 
 
 class Scene(ABC):
@@ -158,6 +159,14 @@ class Backbone(nn.Module, ABC):
         """Names of parameters, besides biases and other 1-D ones, that weight decay spares."""
         return set()
 
+    def layers(self) -> list[nn.Module]:
+        """Return its blocks, from the input to the output; empty where it has none.
+
+        They may learn more slowly towards the input, forget their activations, and be shared out
+        among processes. Parameters registered before the first block count as the input's.
+        """
+        return []
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -281,16 +290,3 @@ class DataSet(ABC):
         By default nothing is saved and this is the data set itself.
         """
         return self
-
-
-def draw(distribution: Distribution, generator: torch.Generator | None) -> Tensor:
-    """Sample a gaze [B, 2]; with a generator the global random state is left as it was."""
-    if generator is None:
-        sample: Tensor = distribution.sample()
-        return sample
-    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-    device = distribution.mean.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        sample = distribution.sample()
-    return sample

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fovea.draws import draw
 from fovea.images import Images
-from fovea.interfaces import Backbone, ContextBuilder, GazePolicy, PatchExtractor, Scene, draw
+from fovea.interfaces import Backbone, ContextBuilder, GazePolicy, PatchExtractor, Scene
 from fovea.parts import part
 from fovea.recipe import ModelConfig
 

@@ -45,9 +45,9 @@ class TimmViT(Backbone):
         self.num_state_tokens = config.state_tokens
         self.mean, self.std = config.mean, config.std
         self.patch_embed = vit.patch_embed
+        self.position = PositionMLP(self.width)
         self.blocks = vit.blocks
         self.norm = vit.norm
-        self.position = PositionMLP(self.width)
         self.state_tokens = nn.Parameter(torch.empty(config.state_tokens, self.width))
         nn.init.trunc_normal_(self.state_tokens, std=0.02 if config.init == "timm" else 0.2)
         if config.init == "xavier":
@@ -100,6 +100,10 @@ class TimmViT(Backbone):
     def no_weight_decay(self) -> set[str]:
         """Spare the state tokens."""
         return {"state_tokens"}
+
+    def layers(self) -> list[nn.Module]:
+        """Return the transformer's blocks."""
+        return list(self.blocks)
 
 
 def _plain_vit(config: TimmViTConfig, patch_size: int, channels: int) -> VisionTransformer:

@@ -1,25 +1,36 @@
 """The optimiser: AdamW, its parameter groups, and its schedules."""
 
-from collections.abc import Iterable, Set
-
 import torch
 from torch import nn
 
-from fovea.recipe import OptimizerConfig
+from fovea.config import ConfigError
+from fovea.recipe import OptimizerConfig, PretrainOptimizerConfig
+from fovea.stages.stage import Stage
+
+_EMBEDDING = "patch_embed."
 
 
-def build_optimizer(
-    parameters: Iterable[tuple[str, nn.Parameter]], spared: Set[str], config: OptimizerConfig
-) -> torch.optim.AdamW:
-    """Group what is trained: weight decay spares biases, norms and the ``spared`` names."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for name, parameter in parameters:
+def build_optimizer(stage: Stage, config: OptimizerConfig) -> torch.optim.AdamW:
+    """Group what is trained by weight decay and by the factor on its learning rate.
+
+    Weight decay spares biases, norms and what the stage names.
+    """
+    spared = stage.no_weight_decay()
+    factors = _factors(stage, config)
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in stage.named_parameters():
         if parameter.requires_grad:
-            is_free = parameter.ndim <= 1 or name.rpartition(".")[2] in spared
-            (free if is_free else decayed).append(parameter)
-    groups = [{"params": decayed, "decay": True}, {"params": free, "decay": False}]
-    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, foreach=True)
+            decays = parameter.ndim > 1 and name.rpartition(".")[2] not in spared
+            groups.setdefault((decays, factors.get(parameter, 1.0)), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "decay": decays, "factor": factor}
+            for (decays, factor), parameters in groups.items()
+        ],
+        lr=0.0,
+        betas=config.betas,
+        fused=True,
+    )
 
 
 def set_schedules(
@@ -28,6 +39,50 @@ def set_schedules(
     """Set learning rate and weight decay for ``progress``; return the learning rate."""
     lr = config.lr.at(progress)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["factor"]
         group["weight_decay"] = config.weight_decay.at(progress) if group["decay"] else 0.0
     return lr
+
+
+def clip_gradients(stage: Stage, greatest: float) -> torch.Tensor:
+    """Clip the gradient of each part to a norm, as DINOv2 does; return the norm of all.
+
+    One part with large gradients, such as a fresh head, does not slow down the others.
+    """
+    parts = [list(module.parameters()) for module in stage.clipped()]
+    known = {parameter for part in parts for parameter in part}
+    parts.append([one for one in stage.parameters() if one not in known])
+    norms = [torch.nn.utils.clip_grad_norm_(part, greatest) for part in parts if part]
+    whole = [norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack([one.float() for one in whole]))
+    return norm
+
+
+def _factors(stage: Stage, config: OptimizerConfig) -> dict[nn.Parameter, float]:
+    """Slow down layers of the backbone towards its input, and its patch embedding."""
+    if not isinstance(config, PretrainOptimizerConfig):
+        return {}
+    factors: dict[nn.Parameter, float] = {}
+    has_embedding = False
+    for backbone in stage.backbones():
+        layers = backbone.layers()
+        if config.layer_decay < 1 and not layers:
+            raise ConfigError(
+                ["pretrain.optimizer.layer_decay: this backbone names no blocks (layers()); set 1"]
+            )
+        block = {one: i for i, layer in enumerate(layers) for one in layer.parameters()}
+        depth = -1  # of the input
+        for name, parameter in backbone.named_parameters():
+            if parameter in block:
+                depth = block[parameter]
+            elif depth >= 0:
+                depth = len(layers)  # behind the blocks
+            factors[parameter] = config.layer_decay ** (len(layers) - depth)
+            if name.startswith(_EMBEDDING):
+                has_embedding = True
+                factors[parameter] *= config.patch_embed_lr
+    if config.patch_embed_lr != 1 and not has_embedding:
+        raise ConfigError(
+            ["pretrain.optimizer.patch_embed_lr: this backbone has no patch_embed; set 1"]
+        )
+    return factors

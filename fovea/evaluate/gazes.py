@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fovea.interfaces import GazePolicy, draw
+from fovea.draws import draw
+from fovea.interfaces import GazePolicy
 
 Gaze = Callable[[Tensor, Tensor | None, torch.Generator], Tensor]
 """Chooses a gaze [B, 2] from the state [B, K, D] and the objects' boxes [B, 4] (where known)."""

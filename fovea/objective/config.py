@@ -1,8 +1,10 @@
 """Settings of the objectives."""
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
-from fovea.config import Section
+from fovea.config import Auto, Section
 from fovea.schedule import Schedule
 
 
@@ -43,7 +45,9 @@ class HeadConfig(Section):
 
     hidden: int = Field(2048, ge=1, description="width of the two hidden layers")
     bottleneck: int = Field(256, ge=1, description="width before the prototypes")
-    prototypes: int = Field(65536, ge=2, description="outputs")
+    prototypes: Annotated[int, Field(ge=2)] | Auto = Field(
+        65536, description="outputs; auto: by images and batch size"
+    )
     batch_norm: bool = Field(False, description="BatchNorm in the hidden layers; helps small runs")
 
 
@@ -61,15 +65,22 @@ class Seq2GlobalConfig(Section):
     augment: AugmentConfig = Field(AugmentConfig(), description="photometric augmentation")
     head: HeadConfig = Field(HeadConfig(), description="projection head")
     student_temperature: float = Field(0.1, gt=0, description="softmax temperature")
-    teacher_temperature: Schedule = Field(
+    teacher_temperature: Schedule | Auto = Field(
         Schedule(start=0.04, end=0.07, shape="linear", until=0.1),
-        description="Sinkhorn temperature",
+        description="Sinkhorn temperature; auto: low, unless there are very many images",
     )
     sinkhorn_iterations: int = Field(3, ge=1, description="Sinkhorn-Knopp rounds")
-    momentum: Schedule = Field(
-        Schedule(start=0.996, end=1.0), description="of the teacher's moving average"
+    momentum: Schedule | Auto = Field(
+        Schedule(start=0.996, end=1.0),
+        description="of the teacher's moving average; auto: by the length of training",
     )
     koleo: float = Field(0.1, ge=0, description="weight of the KoLeo term")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="pieces of a batch whose activations are kept at a time; the update is that of "
+        "the whole batch, the student's forward pass is made twice",
+    )
     frozen_prototypes: float = Field(
         0.0033, ge=0, lt=1, description="share of training in which the prototypes stay fixed"
     )

@@ -4,8 +4,12 @@ import copy
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from fovea.interfaces import Backbone, ContextBuilder, GazePolicy, Loss, Scene, SSLObjective, draw
+from fovea import collective
+from fovea.config import number
+from fovea.draws import draw
+from fovea.interfaces import Backbone, ContextBuilder, GazePolicy, Loss, Scene, SSLObjective
 from fovea.objective.augment import check_channels
 from fovea.objective.config import Seq2GlobalConfig
 from fovea.objective.head import ProjectionHead
@@ -34,6 +38,8 @@ class Seq2Global(SSLObjective):
         super().__init__(config, backbone=backbone, context=context, policy=policy)
         check_channels(config.augment, len(backbone.mean))
         self.config = config
+        self.momentum = number(config.momentum, "momentum")
+        self.teacher_temperature = number(config.teacher_temperature, "teacher_temperature")
         self.student = backbone
         self.head = ProjectionHead(config.head, backbone.width)
         self.teacher = copy.deepcopy(backbone).requires_grad_(False)
@@ -47,20 +53,25 @@ class Seq2Global(SSLObjective):
         config = self.config
         targets = self._targets(scene, progress, generator)  # [2, B, prototypes]
         features = self._student_features(scene, generator)  # [1 + V + S, B, D]
-        frozen = progress < config.frozen_prototypes
-        logits = self.head(features.flatten(0, 1), frozen).unflatten(0, features.shape[:2])
-        losses = cross_entropy(logits, targets, config.student_temperature)  # [1 + V + S]
+        outputs = self.head.project(features.flatten(0, 1)).unflatten(0, features.shape[:2])
+        prototypes = self.head.prototypes.weight
+        if progress < config.frozen_prototypes:
+            prototypes = prototypes.detach()
+        losses, prediction = cross_entropy(outputs, prototypes, targets, config.student_temperature)
+        images = collective.total(torch.tensor(float(len(scene)), device=losses.device))
+        share = len(scene) * collective.world() / images  # 1, unless images of a batch are bad
+        losses = losses * share
         spread = koleo(features[0])
-        metrics = self._metrics(losses, logits, targets, spread)
+        metrics = self._metrics(losses, prediction * share, targets, spread)
         watched = {"global": features[0].detach(), "glimpse": features[-1].detach()}
         return Loss(losses.mean() + config.koleo * spread, metrics, watched)
 
     @torch.no_grad()
     def update(self, progress: float) -> None:
         """Move the teacher towards the student."""
-        weight = 1 - self.config.momentum.at(progress)
+        weight = 1 - self.momentum.at(progress)
         for average, trained in ((self.teacher, self.student), (self.teacher_head, self.head)):
-            torch._foreach_lerp_(list(average.parameters()), list(trained.parameters()), weight)
+            torch._foreach_lerp_(collective.local(average), collective.local(trained), weight)
 
     def trained_backbone(self) -> Backbone:
         """Return the teacher."""
@@ -86,17 +97,18 @@ class Seq2Global(SSLObjective):
         sequence = self.views.sequence(scene, generator)
         features = torch.cat([_look(self.teacher, globe), _follow(self.teacher, sequence)[-1]])
         logits = self.teacher_head(features)  # [2 * B, prototypes]
-        temperature = self.config.teacher_temperature.at(progress)
+        temperature = self.teacher_temperature.at(progress)
         shared = sinkhorn(logits, temperature, self.config.sinkhorn_iterations)
         return shared.view(2, len(scene), -1)
 
     def _student_features(self, scene: Scene, generator: torch.Generator) -> Tensor:
         """Ask the student: state token 0 of each view, [1 + V + S, B, D]."""
-        globe = _look(self.student, self.views.globe(scene, generator, teacher=False))
-        steps = _follow(self.student, self.views.sequence(scene, generator))
+        student, pieces = self.student, self.config.accumulate
+        globe = _look(student, self.views.globe(scene, generator, teacher=False), pieces)
+        steps = _follow(student, self.views.sequence(scene, generator), pieces)
         outputs = [globe[None], torch.stack(steps)]
         if self.config.locals:
-            crops = _look(self.student, self.views.locals(scene, generator))  # [B * V, D]
+            crops = _look(student, self.views.locals(scene, generator), pieces)  # [B * V, D]
             outputs.insert(1, crops.unflatten(0, (len(scene), -1)).transpose(0, 1))
         return torch.cat(outputs)
 
@@ -105,12 +117,11 @@ class Seq2Global(SSLObjective):
             return draw(self.policy(self.student.initial_state(batch)), generator)
 
     def _metrics(
-        self, losses: Tensor, logits: Tensor, targets: Tensor, spread: Tensor
+        self, losses: Tensor, prediction: Tensor, targets: Tensor, spread: Tensor
     ) -> dict[str, Tensor]:
-        """What to log: all in nats, detached."""
+        """What to log: all in nats, detached; each is to be averaged over the processes."""
         S = self.config.glimpses
-        mean_prediction = logits.detach().float().div(self.config.student_temperature)
-        mean_prediction = mean_prediction.softmax(-1).mean((0, 1))
+        everyones = collective.total(prediction) / collective.world()
         metrics = {
             "cross_entropy": losses.mean(),
             "cross_entropy_global": losses[0],
@@ -118,25 +129,32 @@ class Seq2Global(SSLObjective):
             "cross_entropy_last_glimpse": losses[-1],
             "koleo": spread,
             "teacher_entropy": entropy(targets).mean(),
-            "prototype_entropy": entropy(mean_prediction),
+            "prototype_entropy": entropy(everyones),
             "log_prototypes": torch.tensor(float(targets.shape[-1])).log(),
         }
         return {name: value.detach() for name, value in metrics.items()}
 
 
-def _look(backbone: Backbone, view: View) -> Tensor:
+def _look(backbone: Backbone, view: View, pieces: int = 1) -> Tensor:
     """See a view from the learned first state -> state token 0 [R, D]."""
-    first = backbone.initial_state(len(view.patches))
-    token: Tensor = backbone(view.patches, view.windows, first)[:, 0]
-    return token
+    return _see(backbone, view, backbone.initial_state(len(view.patches)), pieces)[:, 0]
 
 
-def _follow(backbone: Backbone, sequence: list[View]) -> list[Tensor]:
+def _follow(backbone: Backbone, sequence: list[View], pieces: int = 1) -> list[Tensor]:
     """See a sequence -> state token 0 [B, D] after each glimpse; no gradient runs through time."""
     state = backbone.initial_state(len(sequence[0].patches))
     tokens = []
     for view in sequence:
-        state = backbone(view.patches, view.windows, state)
+        state = _see(backbone, view, state, pieces)
         tokens.append(state[:, 0])
         state = state.detach()
     return tokens
+
+
+def _see(backbone: Backbone, view: View, state: Tensor, pieces: int) -> Tensor:
+    """See a view; in pieces, activations are kept for one piece at a time and computed again."""
+    if pieces == 1:
+        seen: Tensor = backbone(view.patches, view.windows, state)
+        return seen
+    rows = zip(*(one.chunk(pieces) for one in (view.patches, view.windows, state)), strict=True)
+    return torch.cat([checkpoint(backbone, *row, use_reentrant=False) for row in rows])

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from fovea.interfaces import Loss, Scene, draw
+from fovea.draws import draw
+from fovea.interfaces import Loss, Scene
 from fovea.policy.grpo import advantages, discounted_returns
 from fovea.recipe import PolicyConfig
 from fovea.stages.stage import Stage
@@ -16,6 +17,8 @@ class Policy(Stage):
     Each batch of traces is used for one step, so the policy that is improved is the one that drew
     them and no ratio has to be clipped (our choice).
     """
+
+    needs_labels = True
 
     def __init__(self, config: PolicyConfig, trained: Trained):
         super().__init__()

@@ -3,9 +3,13 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+    apply_activation_checkpointing,
+)
 
-from fovea.interfaces import Loss, Scene, SSLObjective
+from fovea.config import ConfigError
+from fovea.interfaces import Backbone, Loss, Scene, SSLObjective
 from fovea.model import FovealModel
 from fovea.parts import part
 from fovea.recipe import PretrainConfig
@@ -28,6 +32,11 @@ class Pretrain(Stage):
             policy=model.policy,
         )
         self.finest_zoom = self.objective.finest_zoom
+        if config.checkpoint_blocks:
+            _forget_activations(model.backbone)
+        if config.compile:
+            for backbone in self.backbones():
+                backbone.compile()
 
     def forward(
         self, scene: Scene, labels: Tensor, progress: float, generator: torch.Generator
@@ -54,6 +63,20 @@ class Pretrain(Stage):
         )
         return replace(self.start, model=trained)
 
+    def clipped(self) -> list[nn.Module]:
+        """Clip what the objective is made of, e.g. backbone and head, part by part."""
+        return list(self.objective.children())
+
     def no_weight_decay(self) -> set[str]:
         """Spare what the backbone names."""
         return self.start.model.backbone.no_weight_decay()
+
+
+def _forget_activations(backbone: Backbone) -> None:
+    """Have blocks keep their input only, and run again in the backward pass."""
+    layers = backbone.layers()
+    if not layers:
+        raise ConfigError(
+            ["pretrain.checkpoint_blocks: this backbone names no blocks (layers()); set false"]
+        )
+    apply_activation_checkpointing(backbone, check_fn=lambda module: module in layers)

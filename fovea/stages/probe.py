@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fovea.interfaces import Loss, Scene, draw
+from fovea.draws import draw
+from fovea.interfaces import Loss, Scene
 from fovea.model import FovealModel
 from fovea.recipe import ProbeConfig
 from fovea.stages.stage import Stage
@@ -17,6 +18,8 @@ class Probe(Stage):
     The glimpse head learns from every step of a sequence alike (our choice). Two heads, since one
     for both costs the ViT mode some 5 points.
     """
+
+    needs_labels = True
 
     def __init__(self, config: ProbeConfig, trained: Trained, classes: tuple[str, ...]):
         super().__init__()

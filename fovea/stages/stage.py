@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from fovea.interfaces import Loss, Scene
+from fovea.interfaces import Backbone, Loss, Scene
 from fovea.trained import Trained
 
 
@@ -18,9 +18,11 @@ class Stage(nn.Module, ABC):
 
     Attributes:
         finest_zoom: the largest zoom at which it reads images; infinite where it is not known.
+        needs_labels: whether images without a label are left out.
     """
 
     finest_zoom: float = math.inf
+    needs_labels: bool = False
 
     @abstractmethod
     def forward(
@@ -38,3 +40,11 @@ class Stage(nn.Module, ABC):
     def no_weight_decay(self) -> set[str]:
         """Name the parameters that weight decay spares, besides biases and other 1-D ones."""
         return set()
+
+    def clipped(self) -> list[nn.Module]:
+        """List the modules whose gradients are clipped, each by its own norm."""
+        return [self]
+
+    def backbones(self) -> list[Backbone]:
+        """List the backbones that it keeps."""
+        return [module for module in self.modules() if isinstance(module, Backbone)]

@@ -67,7 +67,27 @@ def test_cross_entropy_equals_the_double_loop_over_pairs():
             for b in range(B):
                 log_p = (logits[v, b] / 0.1).log_softmax(-1)
                 expected[v] += -(targets[t, b] * log_p).sum() / (T * B)
-    torch.testing.assert_close(cross_entropy(logits, targets, 0.1), expected)
+    losses, prediction = cross_entropy(logits, torch.eye(P), targets, 0.1)
+    torch.testing.assert_close(losses, expected)
+    torch.testing.assert_close(prediction, (logits / 0.1).softmax(-1).mean((0, 1)))
+
+
+@pytest.mark.parametrize("views", [1, 2, 4])
+def test_cross_entropy_by_some_views_at_a_time_is_the_same(views, monkeypatch):
+    V, B, E, P = 5, 3, 4, 7
+    targets = random(2, B, P, seed=2).softmax(-1)
+
+    def gradients():
+        outputs, prototypes = random(V, B, E), random(P, E, seed=1)
+        outputs.requires_grad_(), prototypes.requires_grad_()
+        losses, prediction = cross_entropy(outputs, prototypes, targets, 0.1)
+        (losses * torch.arange(1, V + 1)).sum().backward()
+        return losses, prediction, outputs.grad, prototypes.grad
+
+    whole = gradients()
+    monkeypatch.setattr("fovea.objective.losses._LOGITS", views * B * P)
+    for one, other in zip(gradients(), whole, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_cross_entropy_equals_lightlys_dino_loss():
@@ -77,7 +97,9 @@ def test_cross_entropy_equals_lightlys_dino_loss():
     peer = DINOLoss(output_dim=P, teacher_temp=0.04, student_temp=0.1)
     expected = peer([teacher], [torch.zeros(B, P), *students])  # pair (0, 0) is the one left out
     targets = (teacher / 0.04).softmax(-1)[None]
-    torch.testing.assert_close(cross_entropy(students, targets, 0.1).mean(), expected)
+    torch.testing.assert_close(
+        cross_entropy(students, torch.eye(P), targets, 0.1)[0].mean(), expected
+    )
 
 
 def test_koleo_equals_lightlys_with_its_gradient():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fovea.interfaces import draw
+from fovea.draws import draw
 from fovea.policy.config import MixtureConfig, RandomConfig
 from fovea.policy.gmm import MixturePolicy
 from fovea.policy.grpo import advantages, discounted_returns
