@@ -23,7 +23,8 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from fovea import create, geometry
-from fovea.images import Array, read_image
+from fovea.decoding import read_image
+from fovea.images import Array
 
 P, ROUNDS, WINDOWS, CELLS = 16, 21, 150, (1.0, 1.5, 2.0, 3.0)
 SIZES = {"2 MP": (1200, 1600), "8 MP": (2448, 3264), "12 MP": (3000, 4000), "24 MP": (4000, 6000)}

@@ -32,8 +32,9 @@ from fovea.bench.names import (
 from fovea.bench.photos import Photos, mosaic
 from fovea.bench.results import Inference, Point
 from fovea.bench.timing import Effort, Task, interleave
+from fovea.draws import draw
 from fovea.images import Array
-from fovea.interfaces import GazePolicy, draw
+from fovea.interfaces import GazePolicy
 from fovea.model import FovealModel
 
 _ARCH = "vit_small_patch16_224"

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fovea.images import Array, read_image
+from fovea.decoding import read_image
+from fovea.images import Array
 
 _SHIPPED = {
     "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),

@@ -1,19 +1,26 @@
 """Batches: which images make up each optimiser step, and reading them.
 
 The order is a pure function of (seed, step), so that a resumed run needs nothing but its step
-number to go on with exactly the batches that it would have seen.
+number to go on with exactly the batches that it would have seen. Processes that train together
+share out each batch; without regard to their number, it is the same.
 """
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fovea.images import Array, BadImage
+from fovea.data.workers import Failure, Reading
+from fovea.decoding import BadImage
+from fovea.images import Array
 from fovea.interfaces import DataSet, Sample
+
+Key = tuple[int, int, int]
+"""An image to read: its index, the epoch, and its place in the batch of all processes."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class Batch:
         labels: int64 [B]; -1 where unknown.
         boxes: float32 [B, 4], (x0, y0, x1, y1) of the object in 0..1, or None where unknown.
         names: what a message calls each image.
+        places: int64 [B], where each image stands in the batch of all processes.
         bad: images that should have been here and could not be read.
     """
 
@@ -40,12 +48,32 @@ class Batch:
     labels: Tensor
     boxes: Tensor | None
     names: list[str]
+    places: Tensor
     bad: list[BadFile]
+
+    def labelled(self) -> "Batch":
+        """Leave out images without a label."""
+        known = (self.labels >= 0).nonzero()[:, 0]
+        if len(known) == len(self.labels):
+            return self
+        return replace(
+            self,
+            images=[self.images[i] for i in known],
+            labels=self.labels[known],
+            boxes=None if self.boxes is None else self.boxes[known],
+            names=[self.names[i] for i in known],
+            places=self.places[known],
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send tensors from a worker as arrays: shared memory needs a thread there to serve it."""
+        arrays = (None if one is None else one.numpy() for one in (self.labels, self.boxes))
+        return _unsent, (self.images, *arrays, self.names, self.places.numpy(), self.bad)
 
 
 @dataclass(frozen=True)
 class Order:
-    """Which images each step sees: (index, epoch) pairs, shuffled anew each epoch.
+    """Which images each step sees, shuffled anew each epoch.
 
     Attributes:
         images: number of images in the data set.
@@ -53,6 +81,8 @@ class Order:
         seed: of the shuffling.
         start: first step.
         stop: step after the last.
+        rank: number of this process, which reads its share of each batch.
+        world: number of processes; divides ``batch_size``.
     """
 
     images: int
@@ -60,9 +90,13 @@ class Order:
     seed: int
     start: int
     stop: int
+    rank: int = 0
+    world: int = 1
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """Yield the batches of steps start..stop."""
+    def __iter__(self) -> Iterator[list[Key]]:
+        """Yield this process's share of the batches of steps start..stop."""
+        share = self.batch_size // self.world
+        places = range(self.rank * share, (self.rank + 1) * share)
         per_epoch = self.images // self.batch_size
         shuffled: tuple[int, list[int]] = (-1, [])
         for step in range(self.start, self.stop):
@@ -71,30 +105,35 @@ class Order:
                 generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
                 shuffled = epoch, torch.randperm(self.images, generator=generator).tolist()
             first = position * self.batch_size
-            yield [(index, epoch) for index in shuffled[1][first : first + self.batch_size]]
+            yield [(shuffled[1][first + place], epoch, place) for place in places]
 
     def __len__(self) -> int:
         return self.stop - self.start
 
 
-def train_batches(data: DataSet, order: Order, workers: int) -> Iterator[Batch]:
-    """Read the batches of a training run, in order, with ``workers`` processes (0: none)."""
-    return iter(_loader(data, order, workers))
+def train_batches(
+    data: DataSet, order: Order, workers: int, timeout: float = 600
+) -> Reading[Batch]:
+    """Read the batches of a training run, in order, with ``workers`` processes (0: none).
+
+    Each batch must be there after ``timeout`` seconds, if there are workers.
+    """
+    return Reading(_loader(data, order, workers, timeout))
 
 
-def all_batches(data: DataSet, batch_size: int, workers: int = 0) -> Iterator[Batch]:
+def all_batches(data: DataSet, batch_size: int, workers: int = 0) -> Reading[Batch]:
     """Read each image once, in the data set's order."""
     indices = range(len(data))
     chunks = [
-        [(index, 0) for index in indices[start : start + batch_size]]
+        [(index, 0, place) for place, index in enumerate(indices[start : start + batch_size])]
         for start in range(0, len(data), batch_size)
     ]
-    return iter(_loader(data, chunks, workers))
+    return Reading(_loader(data, chunks, workers))
 
 
 def _loader(
-    data: DataSet, batches: Order | list[list[tuple[int, int]]], workers: int
-) -> "DataLoader[tuple[str, Sample] | BadFile]":
+    data: DataSet, batches: Order | list[list[Key]], workers: int, timeout: float = 600
+) -> "DataLoader[_Read | BadFile | Failure]":
     return DataLoader(
         _Readable(data),
         batch_sampler=batches,
@@ -102,34 +141,56 @@ def _loader(
         collate_fn=_collate,
         worker_init_fn=_ignore_signals,
         generator=torch.Generator().manual_seed(0),  # else iter() draws from the global one
-        timeout=600 if workers else 0,
+        timeout=timeout if workers else 0,
     )
 
 
-class _Readable(Dataset[tuple[str, Sample] | BadFile]):
-    """A data set as torch wants it; a bad image is a result, since workers lose exceptions."""
+_Read = tuple[str, int, Sample]  # name, place in the batch, image
+
+
+class _Readable(Dataset[_Read | BadFile | Failure]):
+    """A data set as torch wants it; what went wrong is a result, since workers lose exceptions."""
 
     def __init__(self, data: DataSet):
         self.data = data
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[str, Sample] | BadFile:
+    def __getitem__(self, key: Key) -> _Read | BadFile | Failure:
+        index, epoch, place = key
         try:
-            return self.data.name(key[0]), self.data.sample(*key)
+            return self.data.name(index), place, self.data.sample(index, epoch)
         except BadImage as error:
-            return BadFile(self.data.name(key[0]), str(error))
+            return BadFile(self.data.name(index), str(error))
+        except Exception as error:  # raised again where it can be reported
+            return Failure.of(error, f"image number {index}")
 
 
-def _collate(read: list[tuple[str, Sample] | BadFile]) -> Batch:
-    named = [one for one in read if not isinstance(one, BadFile)]
-    good = [sample for _, sample in named]
+def _collate(read: list[_Read | BadFile | Failure]) -> Batch | Failure:
+    for one in read:
+        if isinstance(one, Failure):
+            return one
+    named = [one for one in read if isinstance(one, tuple)]
+    good = [sample for _, _, sample in named]
     boxes = [sample.box for sample in good if sample.box is not None]
     return Batch(
         images=[sample.image for sample in good],
         labels=torch.tensor([sample.label for sample in good], dtype=torch.int64),
         boxes=torch.tensor(boxes) if good and len(boxes) == len(good) else None,
-        names=[name for name, _ in named],
+        names=[name for name, _, _ in named],
+        places=torch.tensor([place for _, place, _ in named], dtype=torch.int64),
         bad=[one for one in read if isinstance(one, BadFile)],
     )
+
+
+def _unsent(
+    images: list[Array],
+    labels: Array,
+    boxes: Array | None,
+    names: list[str],
+    places: Array,
+    bad: list[BadFile],
+) -> Batch:
+    found = None if boxes is None else torch.from_numpy(boxes)
+    return Batch(images, torch.from_numpy(labels), found, names, torch.from_numpy(places), bad)
 
 
 def _ignore_signals(worker: int) -> None:

@@ -3,8 +3,8 @@
 - ``.npy``: memory-mapped;
 - slides (``.svs``, ``.ndpi``, ``.mrxs``, ...): OpenSlide, the extra ``slides``;
 - TIFF: tifffile, the extra ``tiff``; without it OpenSlide where it can, else Pillow;
-- everything else: decoded as a whole by ``fovea.images.read_image``, or, above ``WHOLE`` pixels, by
-  libvips, the extra ``vips``, into the scratch file.
+- everything else: decoded as a whole by ``fovea.decoding.read_image``, or, above ``WHOLE`` pixels,
+  by libvips, the extra ``vips``, into the scratch file.
 
 Which library reads a format is our choice and hardly depends on which extras are installed, so that
 patches do not either. 16-bit pixels stay so in ``.npy`` and TIFF.
@@ -18,8 +18,8 @@ from types import ModuleType
 import numpy as np
 from PIL import Image
 
+from fovea.decoding import PIL_LIMIT, BadImage, read_image
 from fovea.extract.tiles import TRIPPED, ArraySource, TileSource, refusals
-from fovea.images import PIL_LIMIT, BadImage, read_image
 
 WHOLE = 2**26
 """Pixels up to which an ordinary picture is decoded in memory."""

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.images import BadImage
+from fovea.decoding import BadImage
 
 Pixels: TypeAlias = NDArray[np.unsignedinteger[Any]]
 """Part of an image, uint8 or uint16 [h, w, C]: 0 is black, the dtype's greatest number white."""

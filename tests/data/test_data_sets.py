@@ -1,4 +1,6 @@
-"""The two data sets: the embedded scenes, and image folders of every layout."""
+"""The embedded scenes, and image folders of every layout."""
+
+import os
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from fovea.data.config import FashionConfig, FolderConfig
 from fovea.data.fashion import FashionScenes
 from fovea.data.folder import ImageFolder
 from fovea.data.loader import all_batches
-from fovea.images import BadImage
+from fovea.decoding import BadImage
 
 
 def scenes(split: str = "train", channels: int = 1, **settings: object) -> FashionScenes:
@@ -138,6 +140,57 @@ def test_missing_folders_are_named(tmp_path):
     put(tmp_path / "train/a/1.png")
     with pytest.raises(ValueError, match=r"data\.val: .*val"):
         folder(tmp_path, "val")
+
+
+def test_a_misspelt_train_folder_is_not_taken_for_all_of_root(tmp_path):
+    put(tmp_path / "val/a/1.png")
+    put(tmp_path / "training/a/1.png")
+    with pytest.raises(ValueError, match=r"data\.train: there is no folder .*trian"):
+        folder(tmp_path, train="trian")
+
+
+def test_every_common_format_is_found(tmp_path):
+    formats = ("jpg", "JPEG", "png", "webp", "tif", "TIFF", "bmp", "gif", "jp2", "ppm")
+    for i, suffix in enumerate(formats):
+        put(tmp_path / f"{i}.{suffix}", size=(5 + i, 8))
+    put(tmp_path / "unknown.png")
+    (tmp_path / "unknown.png").rename(tmp_path / "unknown.dat")
+    data = folder(tmp_path)
+    assert [data.sample(i, 0).image.shape[1] - 5 for i in range(len(data))] == [*range(10)]
+
+
+def test_numbers_in_names_count(tmp_path):
+    for name in ("c10", "c9", "c1"):
+        put(tmp_path / name / "2.png")
+        put(tmp_path / name / "10.png")
+    data = folder(tmp_path)
+    assert data.classes == ("c1", "c9", "c10")
+    assert [data.name(i) for i in range(2)] == ["c1/2.png", "c1/10.png"]
+
+
+def test_classes_that_differ_in_case_alone_have_the_same_numbers_in_every_process(tmp_path):
+    for name in ("cat", "Cat", "CAT", "cAt"):
+        put(tmp_path / name / "1.png")
+    assert folder(tmp_path).classes == ("CAT", "Cat", "cAt", "cat")
+
+
+def test_images_beside_class_folders_have_no_label(tmp_path):
+    put(tmp_path / "cat/1.png")
+    put(tmp_path / "stray.png")
+    data = folder(tmp_path)
+    assert data.classes == ("cat",)
+    assert {data.name(i): data.sample(i, 0).label for i in range(2)} == {
+        "cat/1.png": 0,
+        "stray.png": -1,
+    }
+
+
+def test_names_of_any_bytes_can_be_read_and_printed(tmp_path):
+    put(tmp_path / "1.png", size=(9, 3))
+    (tmp_path / "1.png").rename(tmp_path / os.fsdecode(b"\xff\n.png"))
+    data = folder(tmp_path)
+    assert data.name(0) == r"\udcff\n.png"
+    assert data.sample(0, 0).image.shape == (3, 9, 3)
 
 
 def test_a_corrupt_file_ends_up_in_the_batch_as_bad(tmp_path):

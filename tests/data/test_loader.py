@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fovea.data.loader import Order, all_batches, train_batches
-from fovea.images import BadImage
+from fovea.decoding import BadImage
 from fovea.interfaces import DataSet, Sample
 
 
@@ -47,15 +47,36 @@ def test_beginning_later_is_skipping(start):
 
 def test_each_epoch_sees_each_image_at_most_once_in_an_order_of_its_own():
     batches = list(order())
-    epochs = [[i for batch in batches[e * 3 : e * 3 + 3] for i, _ in batch] for e in range(3)]
+    epochs = [[i for batch in batches[e * 3 : e * 3 + 3] for i, _, _ in batch] for e in range(3)]
     assert all(len(set(epoch)) == 9 for epoch in epochs)  # of 10; the incomplete batch is left out
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert [{e for _, e in batch} for batch in batches] == [{0}] * 3 + [{1}] * 3 + [{2}] * 3
+    assert [{e for _, e, _ in batch} for batch in batches] == [{0}] * 3 + [{1}] * 3 + [{2}] * 3
 
 
 def test_whole_batches_see_every_image_once_an_epoch():
     batches = list(Order(images=12, batch_size=4, seed=0, start=3, stop=6))
-    assert sorted(i for batch in batches for i, _ in batch) == list(range(12))
+    assert sorted(i for batch in batches for i, _, _ in batch) == list(range(12))
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_processes_share_out_each_batch_whatever_their_number(world):
+    shares = [
+        list(Order(images=30, batch_size=8, seed=3, start=2, stop=9, rank=rank, world=world))
+        for rank in range(world)
+    ]
+    joined = [[key for share in step for key in share] for step in zip(*shares, strict=True)]
+    alone = list(Order(images=30, batch_size=8, seed=3, start=2, stop=9))
+    assert joined == alone
+    assert all([place for _, _, place in batch] == list(range(8)) for batch in alone)
+
+
+def test_good_images_keep_their_place():
+    batches = list(train_batches(Numbered(), order(), workers=0))
+    incomplete = [batch for batch in batches if batch.bad]
+    assert incomplete
+    for batch in batches:
+        assert len(batch.places) == len(batch.images)
+        assert set(batch.places.tolist()) <= {0, 1, 2}
 
 
 def test_seeds_give_other_orders():

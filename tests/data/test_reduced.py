@@ -15,8 +15,8 @@ from fovea import geometry
 from fovea.config import ConfigError
 from fovea.data.config import FolderConfig
 from fovea.data.folder import ImageFolder
+from fovea.decoding import read_image
 from fovea.engine.run import load_data
-from fovea.images import read_image
 from fovea.interfaces import DataSet
 from fovea.recipe import Recipe, read_recipe
 

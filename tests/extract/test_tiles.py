@@ -12,6 +12,7 @@ from skimage import data
 from torch import Tensor
 
 import fovea
+from fovea.decoding import BadImage
 from fovea.extract import files
 from fovea.extract.files import open_source
 from fovea.extract.levels import halve
@@ -19,7 +20,6 @@ from fovea.extract.slides import OpenSlideSource
 from fovea.extract.tiff import TiffSource
 from fovea.extract.tiles import ArraySource, CachedSource, Pixels, TileCache, TileSource, over_white
 from fovea.extract.vips import VipsSource
-from fovea.images import BadImage
 
 ROCKET: Pixels = np.tile(data.rocket()[:400, :640], (2, 2, 1))
 
