@@ -1,10 +1,10 @@
 """Schedules: a value as a pure function of progress, which runs from 0 to 1."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fovea.config import Section
+from fovea.config import AUTO, Auto, Section, number
 
 
 class Schedule(Section):
@@ -16,8 +16,10 @@ class Schedule(Section):
     start: float = Field(description="value at the beginning (after the warm-up)")
     end: float = Field(description="value at the end")
     shape: Literal["cosine", "linear"] = Field("cosine", description="way from start to end")
-    warmup: float = Field(
-        0.0, ge=0, lt=1, description="share of training in which it rises from 0 to start"
+    warmup: Annotated[float, Field(ge=0, lt=1)] | Auto = Field(
+        0.0,
+        description="share of training in which it rises from 0 to start; in a stage's settings, "
+        "auto: by its steps",
     )
     until: float = Field(
         1.0, gt=0, le=1, description="share of training after which it stays at end"
@@ -25,7 +27,7 @@ class Schedule(Section):
 
     @model_validator(mode="after")
     def _in_order(self) -> "Schedule":
-        if self.warmup >= self.until:
+        if self.warmup != AUTO and self.warmup >= self.until:
             raise ValueError(f"warmup ({self.warmup}) must end before until ({self.until})")
         return self
 
@@ -40,11 +42,10 @@ class Schedule(Section):
         from fvcore.common.param_scheduler import CosineParamScheduler, LinearParamScheduler
 
         progress = min(max(progress, 0.0), 1.0)
-        if progress < self.warmup:
-            return float(LinearParamScheduler(0.0, self.start)(progress / self.warmup))
+        warmup = number(self.warmup, "warmup")
+        if progress < warmup:
+            return float(LinearParamScheduler(0.0, self.start)(progress / warmup))
         if progress >= self.until:
             return self.end
         curve = CosineParamScheduler if self.shape == "cosine" else LinearParamScheduler
-        return float(
-            curve(self.start, self.end)((progress - self.warmup) / (self.until - self.warmup))
-        )
+        return float(curve(self.start, self.end)((progress - warmup) / (self.until - warmup)))
