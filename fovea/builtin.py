@@ -78,3 +78,22 @@ def register_data_sets(register: Register) -> None:
         "fashion", "fovea.data.fashion:FashionScenes", config="fovea.data.config:FashionConfig"
     )
     register("folder", "fovea.data.folder:ImageFolder", config="fovea.data.config:FolderConfig")
+    register("shards", "fovea.data.shards:Shards", config="fovea.data.config:ShardsConfig")
+    register(
+        "hugging_face",
+        "fovea.data.hugging_face:HuggingFace",
+        config="fovea.data.config:HuggingFaceConfig",
+    )
+
+
+@hookimpl
+def register_loggers(register: Register) -> None:
+    """Register the loggers."""
+    logger = "fovea.logger"
+    register(
+        "tensorboard",
+        f"{logger}.tensorboard:TensorBoard",
+        config=f"{logger}.config:TensorBoardConfig",
+    )
+    register("wandb", f"{logger}.wandb:Wandb", config=f"{logger}.config:WandbConfig")
+    register("trackio", f"{logger}.trackio:Trackio", config=f"{logger}.config:TrackioConfig")

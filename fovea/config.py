@@ -1,15 +1,16 @@
 """Typed settings: YAML and ``key=value`` become frozen, checked objects; mistakes become sentences.
 
 A setting's default lives in its ``Section`` class and nowhere else. Where a section is a component
-(``Annotated[Component, Part("backbone")]``) its ``name`` says whose settings the other keys are.
+(``Annotated[Component, Part("backbone")]``) its ``name`` says whose settings the other keys are; a
+list of components is ``Annotated[tuple[Component, ...], Part("logger")]``.
 Nothing here imports torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 import yaml
 from omegaconf import OmegaConf
@@ -22,6 +23,11 @@ from fovea import registry
 from fovea.section import Section as Section
 
 S = TypeVar("S", bound="Section")
+N = TypeVar("N", bound="float | Section")
+
+AUTO: Literal["auto"] = "auto"
+Auto = Literal["auto"]
+"""Stands for a number that a run chooses by the size of its data, see ``fovea.presets``."""
 
 # beside what both libraries raise: a number of thousands of digits, brackets in thousands
 _UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError)
@@ -89,7 +95,7 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
-        if isinstance(under, str) and isinstance(value, Mapping):
+        if isinstance(under, str) and under != AUTO and isinstance(value, Mapping):
             under = {"name": under}  # a component written as its bare name
         if isinstance(under, Mapping) and isinstance(value, Mapping):
             merged[key] = merge(under, value)
@@ -109,6 +115,17 @@ def validate(section: type[S], tree: Mapping[str, Any], where: str = "") -> S:
     if lines:
         raise ConfigError(lines)
     return result
+
+
+def number(value: N | Auto, key: str) -> N:
+    """Return a setting for which ``auto`` may stand, once there is a number.
+
+    Raises:
+        ConfigError: it is still ``auto``.
+    """
+    if isinstance(value, str):
+        raise ConfigError([f"{key}: auto is replaced in the stages of a run only; give a number"])
+    return value
 
 
 def to_tree(section: Section) -> dict[str, Any]:
@@ -142,14 +159,18 @@ def _validate(section: type[S], tree: object, where: str, lines: list[str]) -> S
         if key in values and (child := _child(info)) is not None:
             if values[key] is None and not info.is_required() and info.default is None:
                 continue
+            if isinstance(values[key], str) and _stand_ins(info):
+                continue  # one of these, or a mistake
             before = len(lines)
-            values[key] = _validate_child(child, values[key], f"{where}{key}", lines)
+            is_list = get_origin(info.annotation) is tuple
+            check = _validate_each if is_list else _validate_child
+            values[key] = check(child, values[key], f"{where}{key}", lines)
             if len(lines) > before:
                 failed.add(key)
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        for details in error.errors(include_url=False):
+        for details in _one_for_each_key(section, error.errors(include_url=False)):
             judges_children = details["loc"] == () or details["loc"][0] in failed
             if not (failed and judges_children):
                 lines.append(_explain(section, details, where))
@@ -177,6 +198,18 @@ def _child(info: FieldInfo) -> type[Section] | Part | None:
         if isinstance(option, type) and issubclass(option, Section):
             return option
     return None
+
+
+def _validate_each(
+    child: type[Section] | Part, trees: object, where: str, lines: list[str]
+) -> tuple[Section, ...]:
+    """Validate a list; its numbers count as keys."""
+    if not isinstance(trees, tuple):
+        lines.append(f"{where}: expected a list, such as [name] or [], found {trees!r}")
+        return ()
+    return tuple(
+        _validate_child(child, one, f"{where}.{place}", lines) for place, one in enumerate(trees)
+    )
 
 
 def _validate_child(
@@ -209,6 +242,29 @@ def _validate_component(kind: str, tree: object, where: str, lines: list[str]) -
 def _tuples(value: object) -> object:
     """YAML has lists where our settings, being frozen, have tuples."""
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _stand_ins(info: FieldInfo) -> list[str]:
+    """List the words that may stand in place of a field's number or section."""
+    options = [one for one in get_args(info.annotation) if get_origin(one) is Literal]
+    return [repr(word) for option in options for word in get_args(option)]
+
+
+def _one_for_each_key(
+    section: type[Section], errors: Sequence[ErrorDetails]
+) -> Iterator[ErrorDetails]:
+    """Join what is said of each of several types that a field may have."""
+    said = set()
+    for details in errors:
+        key = str(next(iter(details["loc"]), ""))
+        words = _stand_ins(section.model_fields[key]) if key in section.model_fields else []
+        if not words:
+            yield details
+        elif key not in said:
+            said.add(key)
+            is_section = details["type"] == "model_type"
+            wanted = "expected 'key: value' lines below it" if is_section else details["msg"]
+            yield {**details, "loc": (key,), "msg": f"{wanted}, or {' or '.join(words)}"}
 
 
 def _explain(section: type[Section], details: ErrorDetails, where: str) -> str:

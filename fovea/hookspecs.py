@@ -64,3 +64,8 @@ def register_task_heads(register: Register) -> None:
 @hookspec
 def register_data_sets(register: Register) -> None:
     """Register implementations of ``fovea.interfaces.DataSet``."""
+
+
+@hookspec
+def register_loggers(register: Register) -> None:
+    """Register implementations of ``fovea.interfaces.Logger``."""

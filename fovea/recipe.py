@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from fovea.config import (
+    Auto,
     Component,
     ConfigError,
     Part,
@@ -21,6 +22,8 @@ from fovea.schedule import Schedule
 from fovea.shipped import shipped_file, shipped_names
 
 STAGES = ("pretrain", "probe", "policy")
+
+_PAPERS_LR = Schedule(start=0.002, end=1e-6, warmup=1 / 30)
 
 
 class ModelConfig(Section):
@@ -45,15 +48,26 @@ class ModelConfig(Section):
 class OptimizerConfig(Section):
     """AdamW and its schedules. The defaults are the paper's for a batch of 1024."""
 
-    lr: Schedule = Field(
-        Schedule(start=0.002, end=1e-6, warmup=1 / 30),
-        description="learning rate; scale it with the batch size",
-    )
+    lr: Schedule = Field(_PAPERS_LR, description="learning rate; scale it with the batch size")
     weight_decay: Schedule = Field(
         Schedule(start=0.04, end=0.4), description="not for biases, norms and state tokens"
     )
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's averages")
-    clip: float = Field(3.0, gt=0, description="greatest norm of the gradient")
+    clip: float = Field(3.0, gt=0, description="greatest norm of each part's gradient")
+
+
+class PretrainOptimizerConfig(OptimizerConfig):
+    """AdamW for a backbone: parts of it may learn more slowly, as in DINOv2."""
+
+    lr: Schedule | Auto = Field(  # type: ignore[assignment]  # a schedule once a run has begun
+        _PAPERS_LR, description="learning rate; auto: by the batch size"
+    )
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="factor on the learning rate from each block to the one before"
+    )
+    patch_embed_lr: float = Field(
+        1.0, gt=0, description="factor on the learning rate of the patch embedding"
+    )
 
 
 class StageConfig(Section):
@@ -81,7 +95,12 @@ class StageConfig(Section):
 class PretrainConfig(StageConfig):
     """Stage 1: self-supervised pretraining of the backbone."""
 
+    optimizer: PretrainOptimizerConfig = Field(PretrainOptimizerConfig(), description="AdamW")
     objective: Annotated[Component, Part("ssl_objective")] = Field(description="the loss")
+    checkpoint_blocks: bool = Field(
+        False, description="keep no activations within blocks, compute them again: less memory"
+    )
+    compile: bool = Field(False, description="compile student and teacher by torch.compile")
 
 
 class ProbeConfig(StageConfig):
@@ -118,6 +137,22 @@ class EvaluateConfig(Section):
     pictures: int = Field(6, ge=0, description="images whose gaze paths are drawn")
 
 
+class OnlineConfig(Section):
+    """What is measured beside training, on a copy of the model; the result is not affected.
+
+    In pretraining: images of the val split are classified by those of the train split, by their
+    nearest neighbours and by a linear probe in closed form, after each glimpse and in ViT mode. In
+    the policy stage: where the policy looks is drawn.
+    """
+
+    every_epochs: float = Field(1.0, gt=0, description="passes over the data between measurements")
+    images: int = Field(2000, ge=1, description="images of each split, drawn once")
+    batch_size: int = Field(64, ge=1, description="images at a time")
+    glimpses: int = Field(8, ge=1, description="S, accuracy is measured at 1..S")
+    neighbours: int = Field(20, ge=1, description="k of the kNN classifier")
+    pictures: int = Field(4, ge=0, description="images that are drawn each time; 0: no pictures")
+
+
 class Recipe(Section):
     """A whole run, as a config file describes it."""
 
@@ -127,6 +162,10 @@ class Recipe(Section):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the networks; geometry, reading and losses keep theirs"
     )
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="with several processes: ddp, each has all weights; fsdp, they share them out",
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads; default: torch's choice")
     workers: int = Field(0, ge=0, description="processes that read data")
     init: str | None = Field(
@@ -135,9 +174,19 @@ class Recipe(Section):
     log_every: int = Field(10, ge=1, description="steps between lines of the log")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=1, description="checkpoints that are kept per stage")
+    on_save_error: Literal["stop", "continue"] = Field(
+        "stop", description="when a checkpoint cannot be written, e.g. on a full disk"
+    )
+    data_timeout: float = Field(
+        600, gt=0, description="seconds to wait for a batch of the workers before training stops"
+    )
     max_bad_images: int = Field(
         1000, ge=0, description="unreadable images after which training stops"
     )
+    loggers: Annotated[tuple[Component, ...], Part("logger")] = Field(
+        (), description="where the run is shown beside its own files"
+    )
+    online: OnlineConfig | None = Field(None, description="measurements beside training")
     model: ModelConfig = Field(description="the model")
     data: Annotated[Component, Part("data_set")] = Field(description="the images")
     pretrain: PretrainConfig | None = Field(None, description="stage 1")

@@ -28,6 +28,7 @@ INTERFACES = {
     "gaze_policy": "GazePolicy",
     "task_head": "TaskHead",
     "data_set": "DataSet",
+    "logger": "Logger",
 }
 HOOKS = {
     kind: "register_" + (kind[:-1] + "ies" if kind.endswith("y") else kind + "s")

@@ -84,7 +84,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("probe.epochs=3", ["probe: give either epochs or steps, and not both"]),
     ("probe.steps=null", ["probe: give either epochs or steps, and not both"]),
     ("probe.scheduled_epochs=3", ["probe: scheduled_epochs goes with epochs and ..."]),
-    ("data.name=null", ["data.name: required; known are fashion, folder"]),
+    ("data.name=null", ["data.name: required; known are fashion, folder, hugging_face, shards"]),
     (
         "data=folder",
         [

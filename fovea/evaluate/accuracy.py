@@ -29,8 +29,8 @@ class StepAccuracy:
 
 
 def scenes(trained: Trained, data: DataSet, batch_size: int) -> Iterator[tuple[Scene, Batch]]:
-    """Prepare a whole split, batch by batch."""
-    for batch in all_batches(data, batch_size):
+    """Prepare the labelled images of a whole split, batch by batch."""
+    for batch in (one.labelled() for one in all_batches(data, batch_size)):
         if batch.images:
             yield trained.model.extractor.prepare(batch.images, trained.model.device), batch
 

@@ -45,7 +45,7 @@ def enlarged_accuracy(
     generator = torch.Generator(trained.model.device).manual_seed(0)
     right = {"glimpses": 0, "vit": 0, "fixed_pixels": 0, "fixed_pixels_zoom_known": 0}
     total = 0
-    for batch in all_batches(data, batch_size):
+    for batch in (one.labelled() for one in all_batches(data, batch_size)):
         batch_images = batch.images[: images - total]
         if not batch_images:
             break

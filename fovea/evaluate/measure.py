@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -118,7 +119,13 @@ def _random_init(recipe: Recipe) -> Results:
     """Probe the same network untrained, with the same settings, and measure it alike."""
     run_dir = str(Path(recipe.run_dir) / "random_init")
     untrained = recipe.model_copy(
-        update={"run_dir": run_dir, "init": "random", "pretrain": None, "policy": None}
+        update={
+            "run_dir": run_dir,
+            "init": "random",
+            "pretrain": None,
+            "policy": None,
+            "loggers": (),
+        }
     )
     train(untrained)
     trained = load_trained(Path(run_dir)).to(pick_device(recipe.device))
@@ -137,10 +144,6 @@ def _pretraining(metrics: Path) -> Results | None:
         return None
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     values = [line for line in lines if "loss" in line][-10:]
-    warnings = [line["warning"] for line in lines if "warning" in line]
-    mean = {
-        key: float(torch.tensor([value[key] for value in values]).mean())
-        for key in values[-1]
-        if key != "step"
-    }
+    warnings = [line["warning"] for line in lines if "collapse" in line.get("warning", "")]
+    mean = {key: fmean(value[key] for value in values) for key in values[-1] if key != "step"}
     return {"steps": values[-1]["step"] + 1, "warnings": warnings, **mean}

@@ -1,7 +1,7 @@
 """Pictures of glimpses: gaze paths over images, and what the model saw of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from fovea import geometry
+from fovea.decoding import BadImage
 from fovea.evaluate.gazes import Gaze
 from fovea.images import Array
+from fovea.interfaces import DataSet
 from fovea.trained import GLIMPSE, Trained
+
+_SIDE = 512  # pixels that are kept of an image for a picture; the look itself was at all of them
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,8 @@ class Look:
         gazes: [S, 2].
         windows: [S, N, 3].
         patches: [S, N, C, P, P], as they were read.
-        answers: the class name after each glimpse.
-        confidence: its probability after each glimpse.
+        answers: the class name after each glimpse; empty where no head was trained.
+        confidence: its probability after each glimpse; empty as well.
     """
 
     image: Array
@@ -42,7 +47,6 @@ class Look:
 @torch.no_grad()
 def look(trained: Trained, image: Array, gaze: Gaze, glimpses: int, seed: int) -> Look:
     """Look at one image S times and keep everything."""
-    assert trained.heads is not None
     model = trained.model
     generator = torch.Generator(model.device).manual_seed(seed)
     scene = model.extractor.prepare([image], model.device)
@@ -53,14 +57,32 @@ def look(trained: Trained, image: Array, gaze: Gaze, glimpses: int, seed: int) -
         window = model.context.windows(point, scene.sizes, None)
         patch = scene.read(window)
         state = model.backbone(patch, window, state)
-        probability, answer = trained.heads[GLIMPSE](state)[0].softmax(-1).max(0)
+        if trained.heads is not None:
+            probability, answer = trained.heads[GLIMPSE](state)[0].softmax(-1).max(0)
+            answers.append(trained.classes[int(answer)])
+            confidence.append(float(probability))
         gazes.append(point[0].cpu())
         windows.append(window[0].cpu())
         patches.append(patch[0].cpu())
-        answers.append(trained.classes[int(answer)])
-        confidence.append(float(probability))
     stacked = (torch.stack(gazes), torch.stack(windows), torch.stack(patches))
     return Look(image, *stacked, answers, confidence)
+
+
+def look_at_some(
+    trained: Trained, data: DataSet, gaze: Gaze, glimpses: int, count: int
+) -> list[Look]:
+    """Look at the first images of a data set that can be read; what is kept of them is shrunk."""
+    looks: list[Look] = []
+    for index in range(len(data)):
+        if len(looks) == count:
+            break
+        try:
+            image = data.sample(index, 0).image
+        except BadImage:
+            continue
+        one = look(trained, image, gaze, glimpses, seed=index)
+        looks.append(replace(one, image=shrunk(image, _SIDE)))
+    return looks
 
 
 def draw_paths(looks: Sequence[Look], file: Path) -> None:
@@ -68,7 +90,7 @@ def draw_paths(looks: Sequence[Look], file: Path) -> None:
     figure = Figure(figsize=(2.4 * len(looks), 2.9), layout="constrained")
     for axes, one in zip(figure.subplots(1, len(looks), squeeze=False)[0], looks, strict=True):
         H, W, _ = one.image.shape
-        _show(axes, one.image / 255)
+        show(axes, one.image / 255)
         x, y = (one.gazes * torch.tensor([W, H]) - 0.5).T.tolist()
         axes.plot(x, y, "-", color="white", linewidth=1, alpha=0.7)
         for step, point in enumerate(zip(x, y, strict=True), 1):
@@ -100,12 +122,13 @@ def draw_seen(looks: Sequence[Look], file: Path) -> None:
     columns = len(steps) + 1
     figure = Figure(figsize=(2.2 * columns, 2.3 * len(looks)), layout="constrained")
     for row, one in zip(figure.subplots(len(looks), columns, squeeze=False), looks, strict=True):
-        _show(row[0], one.image / 255)
+        show(row[0], one.image / 255)
         row[0].set_title("image", fontsize=8)
         for axes, step in zip(row[1:], steps, strict=True):
-            _show(axes, compose(one, step))
+            show(axes, compose(one, step))
             _frames(axes, one, step - 1)
-            axes.set_title(f"glimpse {step}: {one.answers[step - 1]}", fontsize=8)
+            answer = f": {one.answers[step - 1]}" if one.answers else ""
+            axes.set_title(f"glimpse {step}{answer}", fontsize=8)
     figure.savefig(file, dpi=150)
 
 
@@ -143,7 +166,18 @@ def _frames(axes: Axes, one: Look, step: int) -> None:
         axes.add_patch(frame)
 
 
-def _show(axes: Axes, image: NDArray[np.float64]) -> None:
+def shrunk(image: Array, side: int) -> Array:
+    """Shrink uint8 [H, W, C] until its shorter side has at most so many pixels."""
+    H, W, C = image.shape
+    factor = side / min(H, W)
+    if factor >= 1:
+        return image
+    picture = Image.fromarray(image[:, :, 0] if C == 1 else image)
+    size = (max(1, round(W * factor)), max(1, round(H * factor)))
+    return np.asarray(picture.resize(size, Image.Resampling.BOX)).reshape(size[1], size[0], C)
+
+
+def show(axes: Axes, image: NDArray[np.float64]) -> None:
     """Show [H, W, C] in 0..1, grey or in colour."""
     grey = image.shape[2] == 1
     axes.imshow(image[:, :, 0] if grey else image, cmap="gray", vmin=0, vmax=1)

@@ -1,0 +1,1 @@
+"""Loggers: where a run is shown beside its own files."""
