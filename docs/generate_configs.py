@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic.fields import FieldInfo
@@ -97,7 +97,10 @@ def _table(section: type[Section]) -> str:
 
 def _type(info: FieldInfo) -> str:
     kind = _kind(info)
-    return f"component: {kind}" if kind else _words(info.annotation)
+    if kind is None:
+        return _words(info.annotation)
+    is_list = get_origin(info.annotation) is tuple
+    return f"list of components: {kind}" if is_list else f"component: {kind}"
 
 
 def _words(annotation: Any) -> str:
@@ -105,6 +108,8 @@ def _words(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)
+    if origin is Annotated:
+        return _words(arguments[0])
     if origin is tuple:
         return "[" + ", ".join("..." if a is ... else _words(a) for a in arguments) + "]"
     if arguments:

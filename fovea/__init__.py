@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fovea.zoo import build_model as build_model
     from fovea.zoo import list_models as list_models
     from fovea.zoo import load_model as load_model
+    from fovea.zoo import load_trained as load_trained
 
 try:
     __version__ = version("fovea-vit")
@@ -23,10 +24,19 @@ _HOMES = {
     "build_model": "fovea.zoo",
     "list_models": "fovea.zoo",
     "load_model": "fovea.zoo",
+    "load_trained": "fovea.zoo",
     "create": "fovea.parts",
     "hookimpl": "fovea.hookspecs",
 }
-__all__ = ["__version__", "build_model", "create", "hookimpl", "list_models", "load_model"]
+__all__ = [
+    "__version__",
+    "build_model",
+    "create",
+    "hookimpl",
+    "list_models",
+    "load_model",
+    "load_trained",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_origin
 
 from fovea import registry
 from fovea.config import ConfigError, Part, Section, to_yaml
@@ -16,6 +16,9 @@ from fovea.zoo import list_models
 _COMMANDS = {
     "train": "train the stages of a config",
     "eval": "measure a trained run",
+    "export": "write a trained model as safetensors and JSON",
+    "data": "check images before training on them",
+    "runs": "list runs: state, numbers, differences",
     "bench": "measure speed beside the alternatives",
     "config": "check a config and print it with all its defaults",
     "schema": "print the JSON schema of configs, for editors",
@@ -38,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     handlers: dict[str, Callable[[Sequence[str]], int]] = {
         "train": _train,
         "eval": _evaluate,
+        "export": _export,
+        "data": _data,
+        "runs": _runs,
         "bench": _bench,
         "config": _config,
         "schema": _schema,
@@ -57,6 +63,24 @@ def _evaluate(argv: Sequence[str]) -> int:
     from fovea.eval import main as evaluate
 
     return evaluate(argv)
+
+
+def _export(argv: Sequence[str]) -> int:
+    from fovea.export import main as export
+
+    return export(argv)
+
+
+def _data(argv: Sequence[str]) -> int:
+    from fovea.data.command import main as data
+
+    return data(argv)
+
+
+def _runs(argv: Sequence[str]) -> int:
+    from fovea.runs import main as runs
+
+    return runs(argv)
 
 
 def _bench(argv: Sequence[str]) -> int:
@@ -111,8 +135,10 @@ def _json_schema(section: type[Section]) -> dict[str, Any]:
         for key, info in fields.items():
             marks = [mark for mark in info.metadata if isinstance(mark, Part)]
             if marks:
-                options = _options(marks[0].kind, definitions)
-                described["properties"][key] = {"oneOf": options, "description": info.description}
+                one: dict[str, Any] = {"oneOf": _options(marks[0].kind, definitions)}
+                many = {"type": "array", "items": one, "default": []}
+                found = many if get_origin(info.annotation) is tuple else one
+                described["properties"][key] = {**found, "description": info.description}
     definitions.pop("Component", None)
     for name, found in list(definitions.items()):
         if name == Schedule.__name__:

@@ -32,8 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         return report(error.lines)
     from fovea.engine.run import train  # torch is imported only now
-    from fovea.engine.stopping import Interrupted
-    from fovea.engine.trainer import TrainingError
+    from fovea.engine.stopping import Interrupted, TrainingError
 
     try:
         train(recipe)

@@ -10,6 +10,7 @@ from fovea.shipped import shipped_names
 
 if TYPE_CHECKING:
     from fovea.model import FovealModel
+    from fovea.trained import Trained
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -40,12 +41,25 @@ def build_model(name: str, pretrained: bool = False, **changes: Any) -> "FovealM
     return assemble(config)
 
 
-def load_model(run_dir: str | Path) -> "FovealModel":
+def load_model(source: str | Path) -> "FovealModel":
     """Load the model that a run trained, with its policy if it trained one, in evaluation mode.
 
-    Raises:
-        ValueError: the folder holds no finished stage, or weights that do not fit.
-    """
-    from fovea.trained import load_trained
+    Args:
+        source: a run_dir, or a folder that ``fovea export`` wrote; it may be remote, such as
+            ``s3://bucket/model``, where a plugin opens such paths.
 
-    return load_trained(Path(run_dir)).model
+    Raises:
+        ValueError: there is no model, or its files are damaged.
+    """
+    return load_trained(source).model
+
+
+def load_trained(source: str | Path) -> "Trained":
+    """Load what ``load_model`` does, with its task heads and the names of its classes.
+
+    Raises:
+        ValueError: there is no model, or its files are damaged.
+    """
+    from fovea import trained
+
+    return trained.load_trained(source)

@@ -31,11 +31,12 @@ pretrain/ probe/ policy/   a folder for each stage:
   metrics.jsonl            one JSON object per logged step, and warnings
   length.json              steps of the stage, images per step
   checkpoint-*.pt          the newest checkpoints; the same command goes on from them
+  best.pt                  the checkpoint of the best online kNN accuracy, with 'online'
   trained.pt               what the stage hands on; there when it has finished
   pictures/                what was drawn beside training
   tensorboard/             events, if loggers has tensorboard
   bad_images.jsonl         images that could not be read, with the reason
-  nonfinite-step-*.pt      the batch and weights at which training stopped, if it did
+  nonfinite-step-*.pt      batch and weights of a step with numbers that were not finite
 wandb/ trackio/            the run's id there, if loggers has them, and what wandb keeps
 random_init/               the run of the untrained network, if evaluate.random_init asks for it
 eval/                      what python -m fovea.eval writes: results.json, report.md, pictures

@@ -69,14 +69,20 @@ class Online:
         """Tell whether to measure after a step."""
         return last or (step + 1) % self.period == 0
 
-    def measure(self, step: int, log: RunLog) -> None:
-        """Measure after a step, and log it."""
+    def measure(self, step: int, log: RunLog) -> float | None:
+        """Measure after a step, and log it.
+
+        Returns:
+            The accuracy of kNN after the last glimpse, by which the best checkpoint is chosen; None
+            where nothing is classified, and in other processes than the first.
+        """
         with log.aside():
             trained = self._copy()
-            if collective.rank() == 0:
-                cuda = [trained.model.device] if trained.model.device.type == "cuda" else []
-                with torch.random.fork_rng(cuda), torch.no_grad():
-                    self._measure(trained, step, log)
+            if collective.rank() > 0:
+                return None
+            cuda = [trained.model.device] if trained.model.device.type == "cuda" else []
+            with torch.random.fork_rng(cuda), torch.no_grad():
+                return self._measure(trained, step, log)
 
     def _copy(self) -> Trained:
         """Copy the model, in evaluation mode; the stage's own modes are left as they are."""
@@ -89,15 +95,14 @@ class Online:
         model = FovealModel(*parts, copy.deepcopy(old.backbone), copy.deepcopy(old.policy))
         return replace(trained, model=model.eval())
 
-    def _measure(self, trained: Trained, step: int, log: RunLog) -> None:
+    def _measure(self, trained: Trained, step: int, log: RunLog) -> float | None:
         if self.folder.name == "policy":
             self._draw_gazes(trained, step, log)
-            return
-        if self.val is not None:
-            self._classify(trained.model, self.val, step, log)
+            return None
         self._draw_seen(trained, step, log)
+        return None if self.val is None else self._classify(trained.model, self.val, step, log)
 
-    def _classify(self, model: FovealModel, val: DataSet, step: int, log: RunLog) -> None:
+    def _classify(self, model: FovealModel, val: DataSet, step: int, log: RunLog) -> float:
         """Classify images of the val split by those of the train split."""
         config = self.config
         bank, asked = Some(self.train, config.images), Some(val, config.images)
@@ -116,6 +121,7 @@ class Online:
             file = self._file(f"step-{step + 1:08d}-neighbours.png")
             draw_neighbours(rows, file)
             log.picture(step, "neighbours", file)
+        return values["online/knn_glimpses"]
 
     def _draw_seen(self, trained: Trained, step: int, log: RunLog) -> None:
         """Draw, once, what glimpses show of images: pretraining does not change that."""

@@ -1,22 +1,31 @@
 """A whole run: assemble the model, then train one stage after the other in the run_dir."""
 
-import json
+import copy
 import math
-import platform
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fovea import __version__, geometry
+from fovea import collective, geometry, paths
 from fovea.config import ConfigError, read_yaml, to_tree, to_yaml
-from fovea.engine.checkpoint import save_text
+from fovea.engine.auto import check_images, record
+from fovea.engine.checkpoint import misfit, save_text
+from fovea.engine.distributed import from_first, in_first, local_rank, process_group, say
+from fovea.engine.environment import record_start
+from fovea.engine.lock import alone_in
+from fovea.engine.online import MEASURED, Online
 from fovea.engine.stopping import StopRequest, graceful
 from fovea.engine.trainer import Trainer
 from fovea.interfaces import DataSet
 from fovea.model import assemble
 from fovea.parts import part
-from fovea.recipe import Recipe, StageConfig
+from fovea.presets import resolve
+from fovea.recipe import PretrainConfig, Recipe, StageConfig
 from fovea.stages.policy import Policy
 from fovea.stages.pretrain import Pretrain
 from fovea.stages.probe import Probe
@@ -24,7 +33,8 @@ from fovea.stages.stage import Stage
 from fovea.trained import FILE, Trained, load_trained
 
 _MAY_CHANGE = {
-    "run_dir", "workers", "log_every", "checkpoint_every", "keep", "max_bad_images", "evaluate",
+    "run_dir", "workers", "log_every", "checkpoint_every", "keep", "max_bad_images", "loggers",
+    "online", "evaluate", "data_timeout", "on_save_error",
 }  # fmt: skip
 """Settings without effect on the result; a run may be resumed with others."""
 
@@ -36,33 +46,61 @@ def train(recipe: Recipe) -> None:
         ConfigError: the run_dir holds a run with other settings, or parts do not fit together.
         Interrupted, TrainingError: see ``fovea.engine.trainer``.
     """
+    if paths.is_remote(recipe.run_dir):
+        raise ConfigError([f"run_dir: {recipe.run_dir} is no local folder; mount it, or export"])
     run_dir = Path(recipe.run_dir)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    _claim(run_dir, recipe)
-    with graceful() as stop:
-        _train_stages(recipe, run_dir, stop)
-
-
-def _train_stages(recipe: Recipe, run_dir: Path, stop: StopRequest) -> None:
     device = pick_device(recipe.device)
-    data = load_data(recipe, "train")
+    with process_group(device), _alone(run_dir), graceful() as stop:
+        data = load_data(recipe, "train")
+        resolution = resolve(recipe, len(data))
+        with in_first() as is_first:
+            if is_first:
+                check_images(resolution, run_dir)
+                _claim(run_dir, resolution.recipe)
+                record(resolution, run_dir)
+                record_start(run_dir, device, collective.world())
+        _train_stages(resolution.recipe, data, run_dir, device, stop)
+
+
+def _alone(run_dir: Path) -> AbstractContextManager[None]:
+    return alone_in(run_dir) if collective.rank() == 0 else nullcontext()
+
+
+def _train_stages(
+    recipe: Recipe, data: DataSet, run_dir: Path, device: torch.device, stop: StopRequest
+) -> None:
     trained = _start(recipe)
-    print(f"extractor: {trained.model.extractor.describe(device)}", flush=True)
+    say(f"extractor: {trained.model.extractor.describe(device)}")
+    if collective.world() > 1:
+        say(f"processes: {collective.world()}, {recipe.parallel}")
     for name in recipe.stages():
         folder = run_dir / name
-        if (folder / FILE).is_file():
-            print(f"{name}: finished before; its result is {folder / FILE}", flush=True)
+        if from_first((folder / FILE).is_file()):
+            say(f"{name}: finished before; its result is {folder / FILE}")
             trained = load_trained(run_dir, name)
             continue
-        torch.manual_seed(recipe.seed)  # of fresh weights
-        config: StageConfig = getattr(recipe, name)
-        stage = _stage(name, config, trained, data).to(device)
-        trained.to(device)  # read from a file, it is still on the CPU
+        stage = _begin(recipe, name, trained, data, device)
+        spare = copy.deepcopy(stage) if recipe.parallel == "fsdp" else stage
         seen = _decoded_for(stage, name, recipe, data)
-        Trainer(stage, config, recipe, trained.model.extractor, seen, folder).run(stop)
-        trained = stage.result()
-        trained.save(folder / FILE)
+        config: StageConfig = getattr(recipe, name)
+        trainer = Trainer(stage, config, recipe, trained.model.extractor, seen, folder)
+        current = partial(_current, trainer, spare)
+        trainer.run(stop, _online(recipe, trainer, current, trained.model.finest_zoom))
+        trained = current()
+        if collective.rank() == 0:
+            trained.save(folder / FILE)
+
+
+def build_trainer(recipe: Recipe, name: str) -> Trainer:
+    """Make the trainer of a stage of a run as it was at the beginning of that stage."""
+    data = load_data(recipe, "train")
+    before = recipe.stages()[: recipe.stages().index(name)]
+    trained = load_trained(recipe.run_dir, before[-1]) if before else _start(recipe)
+    stage = _begin(recipe, name, trained, data, pick_device(recipe.device))
+    extractor, folder = trained.model.extractor, Path(recipe.run_dir, name)
+    return Trainer(stage, getattr(recipe, name), recipe, extractor, data, folder)
 
 
 def load_data(recipe: Recipe, split: str, finest_zoom: float = math.inf) -> DataSet:
@@ -72,21 +110,53 @@ def load_data(recipe: Recipe, split: str, finest_zoom: float = math.inf) -> Data
     return data if side is None else data.reduced(side)
 
 
+def _current(trainer: Trainer, spare: Stage) -> Trained:
+    """Return what a stage has learned so far; where weights are shared out, every process calls."""
+    if spare is not trainer.stage:
+        spare.load_state_dict(trainer.whole_state())
+    return spare.result()
+
+
+def _online(
+    recipe: Recipe, trainer: Trainer, current: Callable[[], Trained], zoom: float
+) -> Online | None:
+    """Prepare what is measured beside a stage, by a model that comes no closer than a zoom."""
+    if recipe.online is None or trainer.name not in MEASURED:
+        return None
+    data = load_data(recipe, "train", zoom), _labelled_val(recipe, zoom)
+    per_epoch = len(trainer.data) // trainer.config.batch_size
+    stage, folder = trainer.stage, trainer.folder
+    return Online(recipe.online, folder, stage, current, *data, per_epoch, recipe.workers)
+
+
+def _labelled_val(recipe: Recipe, zoom: float) -> DataSet | None:
+    """Open the val split; say so where there is none to classify."""
+    try:
+        val = load_data(recipe, "val", zoom)
+    except ValueError as error:
+        missing = str(error)
+    else:
+        if val.classes:
+            return val
+        missing = "the data set has no labels"
+    say(f"online: nothing is classified beside training, only drawn: {missing}")
+    return None
+
+
 def _decoded_for(stage: Stage, name: str, recipe: Recipe, data: DataSet) -> DataSet:
     """Have images decoded no larger than a stage sees them, and say so."""
     side = geometry.needed_side(stage.finest_zoom, recipe.model.patch_size)
     seen = data if side is None else data.reduced(side)
     if seen is not data:
-        print(
+        say(
             f"{name}: images are decoded no larger than it sees them, with a shorter side of "
-            f"{side:,} pixels or more (data.decode=full turns this off)",
-            flush=True,
+            f"{side:,} pixels or more (data.decode=full turns this off)"
         )
     return seen
 
 
 def pick_device(device: str) -> torch.device:
-    """Resolve ``auto``.
+    """Resolve ``auto``; each process has the GPU of its number on its machine.
 
     Raises:
         ConfigError: cuda is asked for and there is none.
@@ -94,7 +164,8 @@ def pick_device(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(["device: cuda is not available here; use device=auto or device=cpu"])
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(automatic if device == "auto" else device)
+    chosen = automatic if device == "auto" else device
+    return torch.device("cuda", local_rank()) if chosen == "cuda" else torch.device("cpu")
 
 
 def _start(recipe: Recipe) -> Trained:
@@ -103,7 +174,7 @@ def _start(recipe: Recipe) -> Trained:
     fresh = assemble(recipe.model)
     if recipe.init is None or recipe.init == "random":
         return Trained(fresh)
-    before = load_trained(Path(recipe.init))
+    before = load_trained(recipe.init)
     theirs, ours = to_tree(before.model.config), to_tree(recipe.model)
     differing = [key for key in ("patch_size", "channels", "backbone") if theirs[key] != ours[key]]
     if differing:
@@ -111,17 +182,47 @@ def _start(recipe: Recipe) -> Trained:
             [f"model.{key}: differs from that of init={recipe.init}" for key in differing]
         )
     fresh.backbone.load_state_dict(before.model.backbone.state_dict())
-    return Trained(fresh, before.heads, before.head, before.classes)
+    return replace(before, model=fresh)
+
+
+def _begin(
+    recipe: Recipe, name: str, trained: Trained, data: DataSet, device: torch.device
+) -> Stage:
+    """Make a stage with the weights that it begins with."""
+    torch.manual_seed(recipe.seed)
+    stage = _stage(name, getattr(recipe, name), trained, data).to(device)
+    trained.to(device)  # read from a file, it is still on the CPU
+    return stage
 
 
 def _stage(name: str, config: StageConfig, trained: Trained, data: DataSet) -> Stage:
     if name == "pretrain":
-        return Pretrain(config, trained)  # type: ignore[arg-type]  # the recipe ties name and type
+        return _pretrain(config, trained)  # type: ignore[arg-type]  # the recipe ties name and type
     if not data.classes:
         raise ConfigError([f"data: {name} needs labels, and this data set has none"])
     if name == "probe":
         return Probe(config, trained, data.classes)  # type: ignore[arg-type]  # as above
     return Policy(config, trained)  # type: ignore[arg-type]  # as above
+
+
+def _pretrain(config: PretrainConfig, trained: Trained) -> Pretrain:
+    """Make the first stage; a projection head that was exported goes on, too."""
+    stage = Pretrain(config, trained)
+    if trained.projection is not None:
+        heads = ("objective.head.", "objective.teacher_head.")
+        state = stage.state_dict()
+        wanted = {name: one for name, one in state.items() if name.startswith(heads)}
+        found = {f"{head}{name}": one for head in heads for name, one in trained.projection.items()}
+        if wrong := misfit(found, wanted):
+            raise ConfigError(
+                [
+                    f"pretrain.objective: the projection head of init differs: {wrong}; take its "
+                    "settings, or export with --what model to begin with a fresh head"
+                ]
+            )
+        stage.load_state_dict({**state, **found})
+        say("pretrain: goes on with the projection head of init")
+    return stage
 
 
 def _claim(run_dir: Path, recipe: Recipe) -> None:
@@ -136,14 +237,6 @@ def _claim(run_dir: Path, recipe: Recipe) -> None:
             )
     run_dir.mkdir(parents=True, exist_ok=True)
     save_text(to_yaml(recipe), file)
-    environment = {
-        "fovea": __version__,
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-        "machine": platform.platform(),
-        "threads": torch.get_num_threads(),
-    }
-    save_text(json.dumps(environment, indent=2) + "\n", run_dir / "environment.json")
 
 
 def _differences(one: Any, other: Any, where: str = "") -> list[str]:

@@ -17,6 +17,10 @@ class Interrupted(Exception):  # noqa: N818 - not an error
         self.exit_code = EXIT_CODES[signal.Signals(number)]
 
 
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and where to look."""
+
+
 class StopRequest:
     """Remembers the signal that asked to stop; a second Ctrl-C does not wait."""
 

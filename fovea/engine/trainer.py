@@ -1,49 +1,31 @@
 """The trainer: one loop for all stages, exact to resume."""
 
-import json
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fovea import __version__
-from fovea.data.loader import BadFile, Batch, Order, train_batches
-from fovea.engine.checkpoint import Checkpoints, save_file
-from fovea.engine.log import RunLog
-from fovea.engine.optim import build_optimizer, set_schedules
+from fovea import __version__, collective
+from fovea.data.loader import Batch, Order, train_batches
+from fovea.data.workers import Reading, ReadingError
+from fovea.engine.bad_images import BadImages
+from fovea.engine.capture import capture
+from fovea.engine.checkpoint import Checkpoints, load_file
+from fovea.engine.distributed import agree, from_first, listed, parallelised, say, whole
+from fovea.engine.guard import MOST_IN_A_ROW, Guard
+from fovea.engine.log import RunLog, open_loggers
+from fovea.engine.online import Online
+from fovea.engine.optim import build_optimizer, clip_gradients, set_schedules
+from fovea.engine.restore import restore
 from fovea.engine.seeding import step_generator
-from fovea.engine.stopping import Interrupted, StopRequest
+from fovea.engine.stopping import Interrupted, StopRequest, TrainingError
 from fovea.engine.watch import CollapseWatch
 from fovea.interfaces import DataSet, Loss, PatchExtractor
+from fovea.length import Length
 from fovea.recipe import Recipe, StageConfig
 from fovea.stages.stage import Stage
-
-_BAD = "bad_images.jsonl"
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says why and where to look."""
-
-
-@dataclass(frozen=True)
-class Length:
-    """How long a stage is: its steps, and the steps that its schedules are made for."""
-
-    steps: int
-    scheduled: int
-
-    @classmethod
-    def of(cls, config: StageConfig, images: int) -> "Length":
-        """Count the steps of a stage on a data set of so many images."""
-        per_epoch = images // config.batch_size
-        if per_epoch == 0:
-            raise ValueError(f"batch_size {config.batch_size} is more than the {images} images")
-        if config.steps is not None:
-            return cls(config.steps, config.steps)
-        assert config.epochs is not None
-        steps = max(1, round(config.epochs * per_epoch))
-        return cls(steps, max(steps, round((config.scheduled_epochs or 0) * per_epoch)))
 
 
 class Trainer:
@@ -73,165 +55,208 @@ class Trainer:
         self.name = folder.name
         self.device = next(stage.parameters()).device
         self.length = Length.of(config, len(data))
-        self.optimizer = build_optimizer(
-            stage.named_parameters(), stage.no_weight_decay(), config.optimizer
-        )
+        self.parallel = parallelised(stage, recipe.parallel, self.device)
+        self.optimizer = build_optimizer(stage, config.optimizer)
         self.checkpoints = Checkpoints(folder, recipe.keep)
         self.watch = CollapseWatch()
-        self.bad: dict[str, BadFile] = {}
+        self.guard = Guard()
+        self.best = -1.0, 0  # accuracy beside training, and after how many steps
+        self.bad = BadImages(folder, recipe.max_bad_images)
 
-    def run(self, stop: StopRequest) -> None:
+    def run(self, stop: StopRequest, online: Online | None = None) -> None:
         """Train from the newest checkpoint, or the beginning, to the end or until asked to stop.
+
+        Args:
+            stop: the signal that asked to stop, if one did.
+            online: measures beside training.
 
         Raises:
             Interrupted: a signal asked to stop; a checkpoint was saved.
-            TrainingError: a number is not finite, or too many images are bad.
+            TrainingError: data cannot be read, numbers are not finite, or nothing can be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         start = self._resume()
-        order = Order(
-            len(self.data), self.config.batch_size, self.recipe.seed, start, self.length.steps
-        )
-        batches = train_batches(self.data, order, self.recipe.workers)
-        log = RunLog(self.folder, self.name, start, self.length.steps, self.config.batch_size)
+        recipe, size, steps = self.recipe, self.config.batch_size, self.length.steps
+        is_first = collective.rank() == 0
+        loggers = open_loggers(recipe, self.folder, start) if is_first else ()
+        log = RunLog(self.folder, self.name, start, steps, size, loggers, is_first)
+        order = self._order(start)
+        batches = train_batches(self.data, order, recipe.workers, recipe.data_timeout)
         self.stage.train()
-        with log:
-            for step, batch in enumerate(batches, start):
-                self._note_bad(batch.bad)
-                loss, norm = self._step(step, batch)
-                if step % self.recipe.log_every == 0 or step + 1 == self.length.steps:
-                    self._log(log, step, loss, norm)
-                else:
-                    log.step(step, None)
-                last = step + 1 == self.length.steps
-                signal = stop.number  # asked once: it may arrive at any moment
-                if signal is not None or last or (step + 1) % self.recipe.checkpoint_every == 0:
-                    self._save(step + 1)
-                if signal is not None:
-                    raise Interrupted(signal)
-            self._say_bad(log)
+        try:
+            with log, closing(batches), batches.named():
+                for step in range(start, steps):
+                    self._advance(step, batches, log, stop, online)
+                if self.bad.names:
+                    log.say(str(self.bad))
+        except (ReadingError, OSError) as error:
+            raise TrainingError(
+                f"{self.name}: {error}; the same command goes on from the newest checkpoint"
+            ) from error
 
-    def _step(self, step: int, batch: Batch) -> tuple[Loss | None, float]:
-        """Make one optimiser step; a batch without two good images is passed over."""
-        if len(batch.images) < 2:
+    def _advance(
+        self,
+        step: int,
+        batches: Reading[Batch],
+        log: RunLog,
+        stop: StopRequest,
+        online: Online | None,
+    ) -> None:
+        """Make a step, and all that may be due after it."""
+        with log.waiting():
+            batch = next(batches)
+        loss, norm = self._step(step, batch, log)
+        last = step + 1 == self.length.steps
+        if loss is not None and (step % self.recipe.log_every == 0 or last):
+            self._log(log, step, loss, norm)
+        else:
+            log.step(step, None)
+        measured = online is not None and online.is_due(step, last)
+        score = online.measure(step, log) if online is not None and measured else None
+        is_best = score is not None and score > self.best[0]
+        signal, best = agree(stop.number or 0, is_best)  # asked once: it may arrive at any moment
+        if is_best and score is not None:
+            self.best = score, step + 1
+        if signal or best or last or (step + 1) % self.recipe.checkpoint_every == 0:
+            self._save(step + 1, log, must=bool(signal) or last)
+        if signal:
+            raise Interrupted(signal)
+
+    def whole_state(self) -> dict[str, Tensor]:
+        """Return the weights of the stage, gathered where they are shared out."""
+        state: dict[str, Tensor] = whole(self.stage.state_dict())
+        return state
+
+    def _order(self, start: int) -> Order:
+        size, world = self.config.batch_size, collective.world()
+        if size % world:
+            raise ValueError(
+                f"{self.name}.batch_size: {size} images cannot be shared by {world} processes"
+            )
+        images, steps = len(self.data), self.length.steps
+        return Order(images, size, self.recipe.seed, start, steps, collective.rank(), world)
+
+    def _step(self, step: int, batch: Batch, log: RunLog) -> tuple[Loss | None, float]:
+        """Make one optimiser step, unless the batch or its numbers are no good."""
+        if self.stage.needs_labels:
+            batch = batch.labelled()
+        missing, bad = agree(-len(batch.images), len(batch.bad))
+        if bad:
+            self.bad.note(listed(batch.bad))
+        if -missing < 2:
+            log.say(f"step {step} was passed over: fewer than two of its images could be read")
             return None, 0.0
+        buffers = [one.clone() for one in self.stage.buffers()]  # averages of batch normalisation
+        loss, norm = self.forward_backward(step, batch, collective.rank())
+        mean = collective.total(loss.total.detach().float()) / collective.world()
+        objection = self.guard.objection(*torch.stack([mean, norm.to(mean.device)]).tolist())
+        if objection is not None:
+            for now, before in zip(self.stage.buffers(), buffers, strict=True):
+                now.copy_(before)
+            self._skip(step, batch, objection, log)
+            return (None if self.guard.in_a_row else loss), float(norm)
         progress = step / self.length.scheduled
-        generator = step_generator(self.recipe.seed, self.name, step, self.device)
-        scene = self.extractor.prepare(batch.images, self.device)
-        labels = batch.labels.to(self.device)
-        reduced = self.recipe.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
-            loss: Loss = self.stage(scene, labels, progress, generator)
-        self._check_finite(loss.total, "loss", step, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.stage.parameters(), self.config.optimizer.clip)
-        self._check_finite(norm, "norm of the gradient", step, batch)
         set_schedules(self.optimizer, self.config.optimizer, progress)
         self.optimizer.step()
         self.stage.update(progress)
         return loss, float(norm)
 
-    def _check_finite(self, value: Tensor, what: str, step: int, batch: Batch) -> None:
-        """Stop before the optimiser sees a number that is not finite; keep what explains it."""
-        if torch.isfinite(value).all():
-            return
-        file = self.folder / f"nonfinite-step-{step:08d}.pt"
-        save_file(
-            {
-                "format": 1,
-                "step": step,
-                "seed": self.recipe.seed,
-                "names": batch.names,
-                "images": [torch.from_numpy(image) for image in batch.images],
-                "labels": batch.labels,
-                "stage": self.stage.state_dict(),
-            },
-            file,
-        )
-        raise TrainingError(
-            f"{self.name}: the {what} of step {step} is {float(value.detach())}; nothing was "
-            f"updated. The batch ({', '.join(batch.names[:4])}, ...), its images and the weights "
-            f"are in {file}"
-        )
+    def forward_backward(self, step: int, batch: Batch, rank: int) -> tuple[Loss, Tensor]:
+        """Compute the loss of a step's images, their gradients, clipped, and the norm of these."""
+        seed, size = self.recipe.seed, self.config.batch_size
+        generator = step_generator(seed, self.name, step, self.device, batch.places, size, rank)
+        scene = self.extractor.prepare(batch.images, self.device)
+        labels = batch.labels.to(self.device)
+        reduced = self.recipe.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
+            loss: Loss = self.parallel(scene, labels, step / self.length.scheduled, generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        return loss, clip_gradients(self.stage, self.config.optimizer.clip)
 
-    def _log(self, log: RunLog, step: int, loss: Loss | None, norm: float) -> None:
-        if loss is None:
-            log.say(f"step {step} was passed over: fewer than two of its images could be read")
-            log.step(step, None)
+    def _skip(self, step: int, batch: Batch, objection: str, log: RunLog) -> None:
+        """Say that a step is not taken; stop when there is no going on."""
+        text = f"step {step} was skipped: {objection}"
+        if not self.guard.in_a_row:
+            log.warn(step, text)
             return
+        file = capture(self.folder, step, batch, self.whole_state())
+        names = ", ".join(batch.names[:4])
+        text += f"; the batch ({names}, ...) and the weights are in {file}, which replays it"
+        log.warn(step, text)
+        if self.guard.in_a_row >= MOST_IN_A_ROW:
+            raise TrainingError(f"{self.name}: {MOST_IN_A_ROW} steps in a row; {text}")
+
+    def _log(self, log: RunLog, step: int, loss: Loss, norm: float) -> None:
+        features = {name: collective.gathered(value) for name, value in loss.features.items()}
+        values = {"loss": loss.total.detach(), **loss.metrics}
+        sums = collective.total(torch.stack([one.float().cpu() for one in values.values()]))
         metrics = {
-            "loss": float(loss.total.detach()),
+            **dict(zip(values, (sums / collective.world()).tolist(), strict=True)),
             "gradient_norm": norm,
-            "lr": self.optimizer.param_groups[0]["lr"],
-            **{name: float(value) for name, value in loss.metrics.items()},
-            **self.watch.measure(loss.features),
+            "lr": self.config.optimizer.lr.at(step / self.length.scheduled),
+            "skipped_steps": self.guard.skipped,
+            **self.watch.measure(features),
         }
         log.step(step, metrics)
-        width = max((min(value.shape) for value in loss.features.values()), default=0)
+        width = max((min(value.shape) for value in features.values()), default=0)
         for warning in self.watch.warnings(step, metrics, width):
             log.warn(step, warning)
 
-    def _save(self, step: int) -> None:
-        """Save all that the next step depends on; order, views and gazes follow from the step."""
+    def _save(self, step: int, log: RunLog, must: bool) -> None:
+        """Save all that the next step depends on; order, views and gazes follow from the step.
+
+        The first process writes whole weights, so that any number of processes may go on.
+        """
         contents = {
-            "stage": self.stage.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "stage": self.whole_state(),
+            "optimizer": whole(self.optimizer.state_dict()),
             "seed": self.recipe.seed,
             "threads": torch.get_num_threads(),
             "versions": {"fovea": __version__, "torch": str(torch.__version__)},
             "warned": sorted(self.watch.warned),
+            "guard": self.guard.state(),
+            "best": self.best,
         }
-        self.checkpoints.save(step, contents)
+        if collective.rank() > 0:
+            return
+        try:
+            self.checkpoints.save(step, contents)
+            self._keep_best(step)
+        except OSError as error:
+            if must or self.recipe.on_save_error == "stop":
+                raise
+            log.warn(step - 1, f"{error}; training goes on")
+
+    def _keep_best(self, step: int) -> None:
+        if self.best[1] == step:
+            self.checkpoints.keep_best(step)
 
     def _resume(self) -> int:
         """Load the newest checkpoint; return the step to go on with."""
-        self.bad = {one.name: one for one in _read_bad(self.folder / _BAD)}
-        contents, problems = self.checkpoints.load_newest()
-        for problem in problems:
-            print(f"{self.name}: {problem}; using the one before", flush=True)
+        contents = self._newest()
         if contents is None:
             return 0
-        try:
-            self.stage.load_state_dict(contents["stage"])
-            self.optimizer.load_state_dict(contents["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise TrainingError(
-                f"{self.folder} has a checkpoint of another model: {reason}; use another run_dir"
-            ) from error
+        step: int = contents["step"]
+        restore(self.stage, self.optimizer, contents, str(self.checkpoints.file(step)))
         torch.set_num_threads(contents["threads"])  # another number would change the bits
         self.watch.warned = set(contents["warned"])
-        step: int = contents["step"]
-        print(f"{self.name}: resumed at step {step} of {self.length.steps}", flush=True)
+        self.guard.load_state(contents["guard"])
+        self.best = contents["best"]
+        if collective.rank() == 0:
+            self._keep_best(step)  # the process may have been killed just before it did
+        say(f"{self.name}: resumed at step {step} of {self.length.steps}")
         return step
 
-    def _note_bad(self, bad: list[BadFile]) -> None:
-        """Write down each bad image once; stop when there are too many."""
-        new = {one.name: one for one in bad if one.name not in self.bad}
-        if not new:
-            return
-        self.bad.update(new)
-        with (self.folder / _BAD).open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(vars(one)) + "\n" for one in new.values())
-        if len(self.bad) > self.recipe.max_bad_images:
-            raise TrainingError(
-                f"{len(self.bad)} images could not be read, more than max_bad_images="
-                f"{self.recipe.max_bad_images}; they are named in {self.folder / _BAD}"
-            )
-
-    def _say_bad(self, log: RunLog) -> None:
-        if self.bad:
-            names = ", ".join(list(self.bad)[:5]) + (", ..." if len(self.bad) > 5 else "")
-            log.say(
-                f"{len(self.bad)} images could not be read and were left out: {names}; the reasons "
-                f"are in {self.folder / _BAD}"
-            )
-
-
-def _read_bad(file: Path) -> list[BadFile]:
-    """Read the bad images that an interrupted run has named; a torn last line is left out."""
-    if not file.is_file():
-        return []
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [BadFile(**json.loads(line)) for line in lines if line.endswith("\n")]
+    def _newest(self) -> dict[str, Any] | None:
+        """Load the newest checkpoint that is whole; the first process says which one that is."""
+        contents: dict[str, Any] | None = None
+        problems: list[str] = []
+        if collective.rank() == 0:
+            contents, problems = self.checkpoints.load_newest()
+        for problem in problems:
+            say(f"{self.name}: {problem}; using the one before")
+        step = from_first(None if contents is None else contents["step"])
+        if step is None or collective.rank() == 0:
+            return contents
+        return load_file(self.checkpoints.file(step))
