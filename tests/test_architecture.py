@@ -63,6 +63,7 @@ ONLY_IN = {
     "pyvips": {"extract"},
     "fvcore": {"engine", "schedule", "evaluate"},
     "iopath": {"paths"},
+    "safetensors": {"weights"},
 }
 VAGUE = {"utils", "util", "common", "misc", "helpers", "helper"}
 FILES = sorted(ROOT.rglob("*.py"))
