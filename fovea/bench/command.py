@@ -1,6 +1,7 @@
-"""Measure speed: ``python -m fovea.bench extract``, ``python -m fovea.bench inference``."""
+"""Measure speed: ``python -m fovea.bench extract``, ``inference`` or ``train``."""
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,11 @@ _INFERENCE = """\
 8 glimpses of a ViT-S beside a plain ViT-S as images grow: latency and FLOPs. All cores; takes about
 eleven minutes and 12 GB of memory, the most of it for 32 large images at a time.
 """
+_TRAIN = """\
+Our pretraining step beside a step of multi-crop DINO (lightly's) of the same ViT, from JPEG files
+and without them, and what each choice in ours is worth. All cores; takes about ten minutes and
+6 GB of memory.
+"""
 _EPILOG = """\
 Writes a page, a picture and all numbers to a folder. Exit codes: 0 done, 1 with --check a limit was
 missed or not measured, 2 the arguments or the photographs are wrong.
@@ -23,8 +29,9 @@ _SMALLEST, _LARGEST = 64, 16384
 _SIDES = {
     "extract": (224, 448, 896, 1792, 3584, 7168),
     "inference": (224, 448, 896, 1792, 3584),
+    "train": (1536, 2048),  # 2.4 and 4.2 megapixels
 }
-_QUICK_SIDES = {"extract": (224, 448), "inference": (224,)}
+_QUICK_SIDES = {"extract": (224, 448), "inference": (224,), "train": (448,)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,21 +65,39 @@ def _parser() -> argparse.ArgumentParser:
         "--batches", type=_count, nargs="+", metavar="IMAGES", help="images at a time (1 32)"
     )
     inference.set_defaults(run=_inference)
+    train = commands.add_parser("train", help="pretraining", description=_TRAIN, epilog=_EPILOG)
+    _add_train_options(train)
     return parser
+
+
+def _add_train_options(parser: argparse.ArgumentParser) -> None:
+    sides = " ".join(str(side) for side in _SIDES["train"])
+    _add_common_options(parser, "train")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: a ViT-S")
+    parser.add_argument("--batch", type=_count, metavar="IMAGES", help="images a step")
+    parser.add_argument("--workers", type=_count, help="processes that read data (one a core)")
+    parser.add_argument(
+        "--sizes", type=_side(1), nargs="+", metavar="PX", help=f"sides of photographs ({sides})"
+    )
+    parser.set_defaults(sides=_SIDES["train"], quick_sides=_QUICK_SIDES["train"], run=_train)
 
 
 def _add_options(parser: argparse.ArgumentParser, name: str, multiple: int) -> None:
     sides = " ".join(str(side) for side in _SIDES[name])
-    folder = Path("runs/bench") / name
     parser.add_argument(
         "--sizes", type=_side(multiple), nargs="+", metavar="PX", help=f"image sides ({sides})"
     )
+    parser.set_defaults(sides=_SIDES[name], quick_sides=_QUICK_SIDES[name])
+    _add_common_options(parser, name)
+
+
+def _add_common_options(parser: argparse.ArgumentParser, name: str) -> None:
+    folder = Path("runs/bench") / name
     parser.add_argument("--rounds", type=_count, help="most turns that a task takes")
     parser.add_argument("--photos", type=Path, metavar="FOLDER", help="JPEG files of your own")
     parser.add_argument("--out", type=Path, default=folder, metavar="FOLDER", help=f"({folder})")
     parser.add_argument("--check", action="store_true", help="fail when a limit is missed")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; rough")
-    parser.set_defaults(sides=_SIDES[name], quick_sides=_QUICK_SIDES[name])
 
 
 def _extract(arguments: argparse.Namespace) -> int:
@@ -135,6 +160,38 @@ def _inference(arguments: argparse.Namespace) -> int:
     title = "Inference beside a plain ViT"
     tables, facts = inference_tables(results), {"photographs": ", ".join(results.photos)}
     print(save(arguments.out, "inference", title, tables, verdicts, results, facts))
+    return _exit_code(arguments.check, [one.holds for one in verdicts])
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from fovea.bench.limits import TRAINING, TRAINING_CUDA, judge  # torch is imported only now
+    from fovea.bench.page import save
+    from fovea.bench.plots import plot_training
+    from fovea.bench.timing import Effort
+    from fovea.bench.train import Settings, measure
+    from fovea.bench.train_report import training_facts, training_tables
+
+    quick = arguments.quick
+    rounds = arguments.rounds or (1 if quick else 12)
+    settings = Settings(
+        device=arguments.device,
+        batch=arguments.batch or (2 if quick else None),
+        workers=arguments.workers or os.cpu_count() or 1,
+        sides=_sides(arguments),
+        effort=Effort(rounds, min(rounds, 5), 6.0),
+        rounds=min(rounds, 3),
+        steps=1 if quick else 4,
+        photos=arguments.photos,
+        quick=quick,
+    )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    results = measure(settings)
+    verdicts = judge(TRAINING_CUDA if arguments.device == "cuda" else TRAINING, results)
+    name = "training_cuda" if arguments.device == "cuda" else "training"
+    plot_training(results, arguments.out / f"{name}.png")
+    title = "Training beside multi-crop DINO"
+    tables, facts = training_tables(results), training_facts(results)
+    print(save(arguments.out, name, title, tables, verdicts, results, facts))
     return _exit_code(arguments.check, [one.holds for one in verdicts])
 
 

@@ -9,16 +9,20 @@ from fovea.bench.names import (
     BLOCKS,
     CV2_AREA,
     CV2_TABLE,
+    DATA,
     DECODE,
+    DINO,
     GLIMPSES,
     INTEGRAL,
     NAIVE,
     NEAREST,
+    OURS,
+    OURS_READY,
     PIL_BOX,
     PLAIN,
     TORCH_TABLE,
 )
-from fovea.bench.results import Extraction, Inference, Side, growth_key
+from fovea.bench.results import Extraction, Inference, Side, Training, growth_key
 from fovea.bench.timing import Samples, ratio
 
 R = TypeVar("R")
@@ -195,4 +199,36 @@ EXTRACTION: tuple[Limit[Extraction], ...] = (
 INFERENCE: tuple[Limit[Inference], ...] = (
     Limit("8 glimpses / bare blocks, all sizes", "<=", 1.2, _glimpses(GLIMPSES, BARE, 0)),
     Limit("8 glimpses / plain ViT-S, from 448 px", "<=", 1, _glimpses(GLIMPSES, PLAIN, 448)),
+)
+
+TRAINING: tuple[Limit[Training], ...] = (
+    Limit(
+        "step, views ready: img/s x FLOPs, ours / DINO",
+        ">=",
+        1,
+        lambda run: run.at_equal_flops(run.steps, OURS_READY),
+    ),
+    Limit(
+        "from JPEG files: img/s x FLOPs, ours / DINO, all sizes",
+        ">=",
+        1.3,
+        lambda run: min(run.at_equal_flops(one.seconds, OURS) for one in run.files),
+    ),
+    Limit(
+        "waiting for data / our step, all sizes of files",
+        "<=",
+        0.05,
+        lambda run: max(one.share(OURS, DATA) for one in run.files),
+    ),
+    Limit(
+        "time in no named part / step, ours and DINO, all sizes",
+        "<=",
+        0.02,
+        lambda run: max(one.unnamed(name) for one in run.files for name in (OURS, DINO)),
+    ),
+)
+
+TRAINING_CUDA: tuple[Limit[Training], ...] = (
+    *TRAINING,
+    Limit("FLOP/s of our step / matrix product", ">=", 0.35, lambda run: run.utilisation(OURS)),
 )

@@ -26,3 +26,27 @@ SPLIT = (TABLE, READING, BACKBONE, POLICY, LEARNED)
 
 BUILD = "integral: tables"
 GLIMPSE = "integral: glimpse"
+
+MATMUL = "matrix product"
+OURS = "seq2global"
+OURS_READY = "seq2global, views ready"
+OURS_FULL = "seq2global, all pixels decoded"
+DINO = "DINO"
+COMPILED = "pretrain.compile=true"
+
+DATA = "waiting for data"
+TABLES = "tables"
+VIEWS = "reading and augmentation"
+TEACHER = "teacher"
+STUDENT = "student"
+LOSS = "heads and loss"
+BACKWARD = "backward"
+UPDATE = "clip, optimiser, average"
+OTHER = "other"
+PARTS = (DATA, TABLES, VIEWS, TEACHER, STUDENT, LOSS, BACKWARD, UPDATE, OTHER)
+
+OUR_DECODING = "ours: decode"
+OUR_FULL_DECODING = "ours: decode all pixels"
+OUR_VIEWS = "ours: tables, read and augment all views"
+THEIR_DECODING = "DINO: decode"
+THEIR_VIEWS = "DINO: crop, resize and augment all views"

@@ -1,4 +1,4 @@
-"""Plots: time against image size, both axes logarithmic."""
+"""Plots: time against image size, both axes logarithmic; and the parts of a training step."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,16 +15,20 @@ from fovea.bench.names import (
     CV2_AREA,
     CV2_TABLE,
     DECODE,
+    DINO,
     GLIMPSES,
     INTEGRAL,
     NAIVE,
     NEAREST,
     ORACLE,
+    OURS,
+    OURS_READY,
+    PARTS,
     PIL_BOX,
     PLAIN,
     TORCH_TABLE,
 )
-from fovea.bench.results import Extraction, Inference
+from fovea.bench.results import Extraction, Inference, Training
 from fovea.bench.timing import Samples
 
 
@@ -63,6 +67,12 @@ _STYLES = {
 }
 """How each line looks; ours are red, what a rival prepares has the colour of its glimpse."""
 
+_PART_COLOURS = (
+    *("black", "#ffbb78", "#ff7f0e", "#9467bd", "#1f77b4", "#2ca02c", "#aec7e8"),
+    *("#8c564b", "#c7c7c7"),
+)
+"""Of the parts of a step, in their order."""
+
 _OTHERS = _Style(_LIGHT, ":", "d")
 _WHOLE = (GLIMPSES, BARE, PLAIN)
 
@@ -96,6 +106,39 @@ def plot_inference(run: Inference, file: Path) -> None:
         PLAIN: {side: count / 1e9 for side, count in run.plain_flops.items()},
     }
     _panel(panels[-1], "GFLOPs an image", flops)
+    figure.savefig(file, dpi=130)
+
+
+def plot_training(run: Training, file: Path) -> None:
+    """Draw where the time of a step goes, ours beside DINO's, and both speeds at equal FLOPs."""
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(2, 1))
+    bars = [(files, name) for files in reversed(run.files) for name in (DINO, OURS)]
+    labels = [f"{name}, {files.side} px" for files, name in bars]
+    before = [0.0] * len(bars)
+    for part, colour in zip(PARTS, _PART_COLOURS, strict=True):
+        lengths = [
+            1000 * files.share(name, part) * median(files.seconds[name]) / run.batch
+            for files, name in bars
+        ]
+        left.barh(labels, lengths, left=before, color=colour, label=part)
+        before = [start + length for start, length in zip(before, lengths, strict=True)]
+    left.set_xlabel("a step over JPEG files: ms an image")
+    left.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    speeds = {
+        "step,\nviews ready": run.at_equal_flops(run.steps, OURS_READY),
+        "step from\ndecoded images": run.at_equal_flops(run.steps, OURS),
+        **{
+            f"JPEG files,\n{files.side} px": run.at_equal_flops(files.seconds, OURS)
+            for files in run.files
+        },
+    }
+    right.bar(list(speeds), list(speeds.values()), color=_OURS)
+    right.tick_params("x", labelsize=7)
+    right.axhline(1, color="black", linewidth=1)
+    right.set_ylabel("img/s x FLOPs, ours / DINO")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=130)
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from math import ceil, floor
 from statistics import median
 
-from fovea.bench.timing import Samples
+from fovea.bench.names import DINO, MATMUL, OTHER, OURS
+from fovea.bench.timing import Samples, ratio
 
 EXACT_ENOUGH = 1 / 255
 """Root mean square error below which an alternative counts as exact: one grey level."""
@@ -122,6 +123,81 @@ class GpuExtraction:
     side: int
     batches: dict[int, Samples]
     photos: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Files:
+    """What was measured with files of one size.
+
+    Attributes:
+        side: of the photographs, in pixels.
+        seconds: of a step.
+        splits: seconds of each part of it, a dict for each round.
+    """
+
+    side: int
+    seconds: Samples
+    splits: dict[str, list[dict[str, float]]]
+
+    def share(self, name: str, part: str) -> float:
+        """Return the share of a part in the time of a step, the median of rounds."""
+        rounds = zip(self.splits[name], self.seconds[name], strict=True)
+        return median(parts.get(part, 0.0) / whole for parts, whole in rounds)
+
+    def unnamed(self, name: str) -> float:
+        """Return the share of a step that is in no part, the median of rounds."""
+        rounds = zip(self.splits[name], self.seconds[name], strict=True)
+        return median(abs(1 - (sum(s.values()) - s[OTHER]) / whole) for s, whole in rounds)
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that the benchmark of training measured.
+
+    Attributes:
+        device: name of the GPU, or cpu.
+        recipe: what was trained, in words.
+        batch: images a step.
+        workers: processes that read data.
+        threads: that torch used, on a CPU.
+        precision: of the networks.
+        flops: of an image in a step, ours and DINO's.
+        matmul_flops: of the matrix product that shows the machine's peak.
+        steps: seconds of a step from decoded images, or from views that are ready.
+        files: steps over files, by their size.
+        pipeline: seconds of an image before any network, on one thread.
+        memory: bytes that a step needs at its peak.
+        missing: what could not be measured, and why.
+        photos: names of the photographs.
+    """
+
+    device: str
+    recipe: str
+    batch: int
+    workers: int
+    threads: int
+    precision: str
+    flops: dict[str, int]
+    matmul_flops: int
+    steps: Samples
+    files: tuple[Files, ...]
+    pipeline: Samples
+    memory: dict[str, int]
+    missing: dict[str, str]
+    photos: tuple[str, ...]
+
+    def at_equal_flops(self, samples: Samples, name: str) -> float:
+        """Compare ours with DINO: images a second times FLOPs of an image."""
+        return ratio(samples, DINO, name) * self.flops[OURS] / self.flops[DINO]
+
+    def flops_of(self, name: str) -> int:
+        """Return the FLOPs of an image in a step; whatever is changed in ours, they are ours."""
+        return self.flops[DINO if name == DINO else OURS]
+
+    def utilisation(self, name: str) -> float:
+        """Return the FLOP/s of a step, as a share of those of a matrix product."""
+        work = self.flops_of(name) * self.batch / self.matmul_flops
+        return work * ratio(self.steps, MATMUL, name)
 
 
 def growth_key(windows: int, side: int) -> str:

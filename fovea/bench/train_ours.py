@@ -1,0 +1,118 @@
+"""Our step: the trainer's own, on images from files."""
+
+from pathlib import Path
+
+import torch
+
+from fovea.bench.names import TABLES, VIEWS
+from fovea.bench.train_split import M, Split
+from fovea.data.loader import Batch, Order, train_batches
+from fovea.data.workers import Reading
+from fovea.engine.log import RunLog
+from fovea.engine.run import load_data, pick_device
+from fovea.engine.trainer import Trainer
+from fovea.images import Array
+from fovea.interfaces import Loss, Scene
+from fovea.model import assemble
+from fovea.objective.seq2global import Seq2Global
+from fovea.objective.views import View, ViewDrawer
+from fovea.recipe import Recipe
+from fovea.stages.pretrain import Pretrain
+from fovea.trained import Trained
+
+
+class OurTraining:
+    """Our step, and its batches.
+
+    Args:
+        recipe: with a pretrain stage, see ``fovea.bench.train_recipe``.
+    """
+
+    def __init__(self, recipe: Recipe):
+        assert recipe.pretrain is not None
+        self.recipe = recipe
+        self.batch_size = recipe.pretrain.batch_size
+        self.device = pick_device(recipe.device)
+        torch.manual_seed(recipe.seed)
+        trained = Trained(assemble(recipe.model))
+        self.stage = Pretrain(recipe.pretrain, trained).to(self.device)
+        trained.to(self.device)
+        self.stage.train()
+        assert isinstance(self.stage.objective, Seq2Global)
+        self.objective = self.stage.objective
+        self.extractor = trained.model.extractor
+        self.data = load_data(recipe, "train", self.stage.finest_zoom)
+        folder = Path(recipe.run_dir) / "pretrain"
+        self.trainer = Trainer(
+            self.stage, recipe.pretrain, recipe, self.extractor, self.data, folder
+        )
+
+    def batches(self) -> Reading[Batch]:
+        """Read images as training does, in the recipe's worker processes."""
+        return train_batches(self.data, self._order(), self.recipe.workers)
+
+    def batch(self) -> Batch:
+        """Read the first batch, here."""
+        return next(train_batches(self.data, self._order(), 0))
+
+    def step(self, index: int, batch: Batch) -> None:
+        """Make one optimiser step, from decoded images on."""
+        log = RunLog(self.trainer.folder, "pretrain", 0, 1, self.batch_size, is_main=False)
+        with log:
+            loss, _ = self.trainer._step(index, batch, log)
+        assert loss is not None, "a step that is not taken is no measurement"
+
+    def loss(self, batch: Batch) -> Loss:
+        """Compute the loss of a batch."""
+        scene = self.extractor.prepare(batch.images, self.device)
+        loss: Loss = self.stage(scene, batch.labels, 0.0, torch.Generator(self.device))
+        return loss
+
+    def draw(self, images: list[Array]) -> None:
+        """Make all views of some images."""
+        scene = self.extractor.prepare(images, self.device)
+        generator = torch.Generator(self.device).manual_seed(0)
+        for is_teachers in (True, False):
+            self.objective.views.globe(scene, generator, teacher=is_teachers)
+            self.objective.views.sequence(scene, generator)
+        self.objective.views.locals(scene, generator)
+
+    def draw_beforehand(self, batch: Batch) -> None:
+        """Have the views of a batch ready, so that steps draw and read none."""
+        scene = self.extractor.prepare(batch.images, self.device)
+        self.objective.views = Ready(self.objective.views, scene)
+        setattr(self.extractor, "prepare", lambda images, device: scene)  # noqa: B010
+
+    def watch(self, split: Split[M]) -> None:
+        """Have the time of each part of the step added up."""
+        split.wrap(self.extractor, "prepare", TABLES)
+        for method in ("globe", "locals", "sequence"):
+            split.wrap(self.objective.views, method, VIEWS)
+        split.watch(self.stage, self.objective.teacher, self.objective.student)
+
+    def _order(self) -> Order:
+        steps = self.trainer.length.steps
+        return Order(len(self.data), self.batch_size, self.recipe.seed, 0, steps)
+
+
+class Ready(ViewDrawer):
+    """Views that were drawn once."""
+
+    def __init__(self, drawer: ViewDrawer, scene: Scene):
+        super().__init__(drawer.config, drawer.context, drawer.gazes)
+        generator = torch.Generator(scene.sizes.device).manual_seed(0)
+        self.drawn = drawer.globe(scene, generator, teacher=True)
+        self.drawn_locals = drawer.locals(scene, generator)
+        self.drawn_sequence = drawer.sequence(scene, generator)
+
+    def globe(self, scene: Scene, generator: torch.Generator, teacher: bool) -> View:
+        """Return the global views."""
+        return self.drawn
+
+    def locals(self, scene: Scene, generator: torch.Generator) -> View:
+        """Return the local views."""
+        return self.drawn_locals
+
+    def sequence(self, scene: Scene, generator: torch.Generator) -> list[View]:
+        """Return the sequence."""
+        return self.drawn_sequence
