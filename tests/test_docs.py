@@ -30,7 +30,7 @@ def text_of(page: str) -> str:
 
 def blocks(text: str, language: str) -> list[tuple[int, str]]:
     """Find the fenced blocks of a language: line number and content of each."""
-    found = re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    found = re.finditer(rf"^```{re.escape(language)}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [(text.count("\n", 0, match.start(1)) + 1, match[1]) for match in found]
 
 
@@ -107,7 +107,7 @@ def site(tmp_path: Path) -> Path:
     """Install the example plugin of docs/plugins.md, from its own text, in a folder."""
     text = text_of("plugins.md")
     files = {}
-    for _, block in blocks(text, "python no-run") + blocks(text, "toml"):
+    for _, block in blocks(text, "{.python .no-run}") + blocks(text, "toml"):
         first = block.partition("\n")[0]
         if "." in first and first.startswith("# "):
             files[first.removeprefix("# ")] = block

@@ -89,9 +89,9 @@ def test_a_worker_that_fails_ends_the_run_in_a_line_that_names_it_and_the_run_ca
     nursery, faulty, whole = fragile
     faulty.write_text(fault)
     began = time.monotonic()
-    code, printed = nursery.train(tmp_path / "run", *WORDS).finish(seconds=30)
+    code, printed = nursery.train(tmp_path / "run", *WORDS).finish(seconds=60)
     assert code == 1, printed
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
     line = printed.splitlines()[-1]
     named = rf"fovea: pretrain: data worker [01] of 2 of rank 0 {FAULTS[fault]}"
     assert re.match(named, line), printed
