@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fovea.data.sending import Parcel
 from fovea.data.workers import Failure, Reading
 from fovea.decoding import BadImage
 from fovea.images import Array
@@ -66,9 +67,9 @@ class Batch:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Send tensors from a worker as arrays: shared memory needs a thread there to serve it."""
+        """Send images in shared memory, and tensors as arrays: a thread would serve those."""
         arrays = (None if one is None else one.numpy() for one in (self.labels, self.boxes))
-        return _unsent, (self.images, *arrays, self.names, self.places.numpy(), self.bad)
+        return _unsent, (Parcel(self.images), *arrays, self.names, self.places.numpy(), self.bad)
 
 
 @dataclass(frozen=True)

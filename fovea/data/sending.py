@@ -1,0 +1,80 @@
+"""Images on their way from a worker to the trainer: memory that both processes map.
+
+Through multiprocessing's pipe a batch of large photographs, which is hundreds of megabytes, is
+copied five times, and the trainer waits for three of them. Torch's shared tensors are served by a
+thread of the worker, and lie in ``/dev/shm``, which is 64 MB in many containers. A file that is in
+memory only (``memfd``) needs neither: the trainer opens it through ``/proc``.
+"""
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import get_worker_info
+
+from fovea.images import Array
+
+_KEPT = 4  # a worker reads at most two batches before the trainer has opened an earlier one
+_open: deque[int] = deque()
+
+
+class Parcel:
+    """Images that can be sent; what arrives is the list of them.
+
+    In a worker of a Linux machine they travel in shared memory, elsewhere by value.
+    """
+
+    def __init__(self, images: Sequence[Array]):
+        self.images = list(images)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Tell where the images lie; called in the worker when the batch is sent."""
+        if get_worker_info() is not None and _can_share():
+            path = _shared(self.images)
+            if path is not None:
+                return _arrived, (path, [image.shape for image in self.images])
+        return list, (self.images,)
+
+
+def _shared(images: Sequence[Array]) -> str | None:
+    """Write images, one after the other, to a file in memory; None where there is no room."""
+    number = os.memfd_create("fovea")
+    _open.append(number)
+    if len(_open) > _KEPT:
+        os.close(_open.popleft())
+    try:
+        with open(number, "wb", closefd=False) as file:
+            for image in images:
+                file.write(np.ascontiguousarray(image).data)
+    except OSError:
+        return None
+    return f"/proc/{os.getpid()}/fd/{number}"
+
+
+def _arrived(path: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+    """Map the images; their memory is given back when the last of them is forgotten."""
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    if not sum(sizes):
+        return [np.empty(shape, np.uint8) for shape in shapes]
+    shared = torch.from_file(path, shared=True, size=sum(sizes), dtype=torch.uint8)
+    parts = shared.split(sizes)
+    return [part.numpy().reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+@cache
+def _can_share() -> bool:
+    """Whether this system has files in memory, and lets processes open each other's."""
+    if not hasattr(os, "memfd_create"):
+        return False
+    number = os.memfd_create("fovea")
+    try:
+        with open(f"/proc/{os.getpid()}/fd/{number}", "r+b"):
+            return True
+    except OSError:
+        return False
+    finally:
+        os.close(number)
