@@ -164,7 +164,7 @@ def _validate(section: type[S], tree: object, where: str, lines: list[str]) -> S
             before = len(lines)
             is_list = get_origin(info.annotation) is tuple
             check = _validate_each if is_list else _validate_child
-            values[key] = check(child, values[key], f"{where}{key}", lines)
+            values[key] = check(child, _over_default(info, values[key]), f"{where}{key}", lines)
             if len(lines) > before:
                 failed.add(key)
     try:
@@ -179,6 +179,14 @@ def _validate(section: type[S], tree: object, where: str, lines: list[str]) -> S
         if not failed:
             raise
         return _placeholder(section)
+
+
+def _over_default(info: FieldInfo, tree: object) -> object:
+    """Lay some keys of a section over the field's default; what may be one number is whole."""
+    default = info.default
+    if isinstance(default, Section) and isinstance(tree, Mapping):
+        return tree if hasattr(default, "from_number") else {**to_tree(default), **tree}
+    return tree
 
 
 def _placeholder(section: type[S]) -> S:

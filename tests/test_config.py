@@ -403,3 +403,25 @@ def test_the_schema_is_self_contained_and_knows_the_short_forms(
     backbones = card["properties"]["backbone"]["oneOf"]
     assert backbones[0] == {"enum": registry.names("backbone")}
     assert backbones[1]["properties"]["name"] == {"const": "timm_vit"}
+
+
+class Shape(Section):
+    """A section whose keys are required, as long as no field gives it a default."""
+
+    width: int = Field(description="in pixels")
+    height: int = Field(description="in pixels")
+
+
+class Screen(Section):
+    """A section with such a default, and with a schedule, which is one value."""
+
+    shape: Shape = Field(Shape(width=4, height=3), description="its shape")
+    light: Schedule = Field(Schedule(start=1.0, end=0.0, warmup=0.1), description="its light")
+
+
+def test_keys_of_a_section_are_laid_over_its_fields_default_but_a_schedule_is_whole() -> None:
+    assert validate(Screen, {"shape": {"width": 8}}).shape == Shape(width=8, height=3)
+    light = validate(Screen, {"light": {"start": 2.0, "end": 0.5}}).light
+    assert light == Schedule(start=2.0, end=0.5)
+    with pytest.raises(ConfigError, match=r"^shape.widht: unknown key; did you mean 'width'\?$"):
+        validate(Screen, {"shape": {"widht": 8}})
