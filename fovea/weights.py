@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fovea import paths
@@ -88,7 +88,8 @@ def _write_files(
 ) -> None:
     described = {"format": _FORMAT, **description}
     copies = {name: one.detach().cpu().contiguous().clone() for name, one in tensors.items()}
-    save_file(copies, folder / TENSORS, {"config_sha256": _digest_of(described)})
+    # save_file would leave a file that nobody but its owner may read
+    (folder / TENSORS).write_bytes(save(copies, {"config_sha256": _digest_of(described)}))
     whole = {**described, "sha256": _digest(folder / TENSORS)}
     (folder / CONFIG).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     for file in folder.iterdir():

@@ -69,6 +69,14 @@ def test_model_comes_back_with_its_heads_and_classes(run_dir: Path, tmp_path: Pa
     assert_equal(model.state_dict(), before.model.state_dict())
 
 
+def test_whoever_may_read_the_description_may_read_the_weights(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    export(run_dir, str(tmp_path / "out"))
+    modes = {(tmp_path / "out" / name).stat().st_mode for name in (CONFIG, TENSORS)}
+    assert len(modes) == 1
+
+
 @pytest.mark.parametrize(("what", "head"), [("student", "head"), ("teacher", "teacher_head")])
 def test_student_and_teacher_come_with_their_projection_heads(
     what: str, head: str, run_dir: Path, tmp_path: Path

@@ -178,9 +178,10 @@ def shrunk(image: Array, side: int) -> Array:
 
 
 def show(axes: Axes, image: NDArray[np.float64]) -> None:
-    """Show [H, W, C] in 0..1, grey or in colour."""
+    """Show [H, W, C], grey or in colour; what lies a rounding outside 0..1 is clipped."""
+    picture = image.clip(0, 1)
     grey = image.shape[2] == 1
-    axes.imshow(image[:, :, 0] if grey else image, cmap="gray", vmin=0, vmax=1)
+    axes.imshow(picture[:, :, 0] if grey else picture, cmap="gray", vmin=0, vmax=1)
     axes.set_xlim(-0.5, image.shape[1] - 0.5)
     axes.set_ylim(image.shape[0] - 0.5, -0.5)
     axes.set_xticks([])
