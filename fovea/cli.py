@@ -1,15 +1,11 @@
 """The ``fovea`` command: train, eval, and what helps to write configs."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, get_origin
 
-from fovea import registry
-from fovea.config import ConfigError, Part, Section, to_yaml
-from fovea.recipe import ModelConfig, Recipe, read_recipe
-from fovea.schedule import Schedule
+from fovea.config import ConfigError, to_yaml
+from fovea.recipe import read_recipe
 from fovea.train import report
 from fovea.zoo import list_models
 
@@ -23,14 +19,15 @@ _COMMANDS = {
     "config": "check a config and print it with all its defaults",
     "schema": "print the JSON schema of configs, for editors",
     "models": "list model names",
-    "plugins": "list what is installed, and what was left out and why",
+    "plugins": "list what is installed and what was left out; show the settings of a component",
+    "new-plugin": "write a plugin that works, to start from",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    listing = "\n".join(f"  {name:8} {text}" for name, text in _COMMANDS.items())
+    listing = "\n".join(f"  {name:10} {text}" for name, text in _COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="fovea",
         description=f"commands:\n{listing}\n\n'fovea COMMAND --help' tells more.",
@@ -49,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "schema": _schema,
         "models": _models,
         "plugins": _plugins,
+        "new-plugin": _new_plugin,
     }
     return handlers[arguments.command](words[1:])
 
@@ -102,9 +100,9 @@ def _config(argv: Sequence[str]) -> int:
 
 
 def _schema(argv: Sequence[str]) -> int:
-    argparse.ArgumentParser(prog="fovea schema", description=_COMMANDS["schema"]).parse_args(argv)
-    print(json.dumps(_json_schema(Recipe), indent=2))
-    return 0
+    from fovea.schema import main as schema
+
+    return schema(argv)
 
 
 def _models(argv: Sequence[str]) -> int:
@@ -115,67 +113,15 @@ def _models(argv: Sequence[str]) -> int:
 
 
 def _plugins(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="fovea plugins", description=_COMMANDS["plugins"])
-    parser.parse_args(argv)
-    for one in registry.registrations():
-        print(f"{one.kind:16} {one.name:16} {one.distribution:20} {one.target}")
-    for label, reason in registry.discover().broken.items():
-        print(f"left out: {label}: {reason}")
-    return 0
+    from fovea.plugins import main as plugins
+
+    return plugins(argv)
 
 
-def _json_schema(section: type[Section]) -> dict[str, Any]:
-    """Describe a section, each component by all that may stand in its place."""
-    schema = section.model_json_schema()
-    definitions = schema.setdefault("$defs", {})
-    owners = {"": section.model_fields}
-    owners |= {one.__name__: one.model_fields for one in _sections(section)}
-    for owner, fields in owners.items():
-        described = definitions[owner] if owner else schema
-        for key, info in fields.items():
-            marks = [mark for mark in info.metadata if isinstance(mark, Part)]
-            if marks:
-                one: dict[str, Any] = {"oneOf": _options(marks[0].kind, definitions)}
-                many = {"type": "array", "items": one, "default": []}
-                found = many if get_origin(info.annotation) is tuple else one
-                described["properties"][key] = {**found, "description": info.description}
-    definitions.pop("Component", None)
-    for name, found in list(definitions.items()):
-        if name == Schedule.__name__:
-            definitions[name] = {"oneOf": [{"type": "number"}, found]}
-        elif name == ModelConfig.__name__:  # a model card may give what is not written
-            definitions[name] = {"oneOf": [{"enum": list_models()}, _from_card(found)]}
-    return schema
+def _new_plugin(argv: Sequence[str]) -> int:
+    from fovea.new_plugin import main as new_plugin
 
-
-def _options(kind: str, definitions: dict[str, Any]) -> list[dict[str, Any]]:
-    """List what may stand for a component: a bare name, or a name and its settings."""
-    options: list[dict[str, Any]] = [{"enum": registry.names(kind)}]
-    for name in registry.names(kind):
-        option: dict[str, Any] = registry.config_class(kind, name).model_json_schema()
-        definitions.update(option.pop("$defs", {}))  # references count from the root
-        option["properties"] = {"name": {"const": name}, **option.get("properties", {})}
-        option["required"] = ["name", *option.get("required", [])]
-        options.append(option)
-    return options
-
-
-def _from_card(model: dict[str, Any]) -> dict[str, Any]:
-    """Require either the name of a model card or all that has no default."""
-    rest = {key: value for key, value in model.items() if key != "required"}
-    return {**rest, "anyOf": [{"required": ["name"]}, {"required": model["required"]}]}
-
-
-def _sections(section: type[Section]) -> list[type[Section]]:
-    """List the sections below one."""
-    found: list[type[Section]] = []
-    for info in section.model_fields.values():
-        options = [info.annotation, *getattr(info.annotation, "__args__", ())]
-        for option in options:
-            is_section = isinstance(option, type) and issubclass(option, Section)
-            if is_section and option not in found:
-                found += [option, *_sections(option)]
-    return found
+    return new_plugin(argv)
 
 
 if __name__ == "__main__":

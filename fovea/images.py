@@ -1,4 +1,4 @@
-"""Images in memory: PIL images, arrays and tensors, of any sizes, as [H, W, C]."""
+"""Images: in memory, of any sizes, as [H, W, C]; and what stands for one that is still a file."""
 
 from collections.abc import Sequence
 from functools import singledispatch
@@ -19,11 +19,27 @@ Array: TypeAlias = NDArray[np.uint8]
 WHITE = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: 1.0, torch.float64: 1.0}
 """The dtypes of images in memory, and the pixel value of each that is 1.0 in a patch."""
 
+
+class Source:
+    """An image that an extractor reads in parts: small, and whole again after pickling.
+
+    ``fovea.extract.tiles.TileSource`` is the kind that ``pyramid`` reads.
+
+    Attributes:
+        name: what messages call the image.
+    """
+
+    name: str
+
+
+Unopened: TypeAlias = str | Path | Source
+"""An image that is not in memory. Extractors that read in parts open it; others refuse it."""
+
 Picture: TypeAlias = Image.Image | NDArray[Any] | Tensor
-Images: TypeAlias = Picture | Sequence[Picture]
+Images: TypeAlias = Picture | Unopened | Sequence[Picture | Unopened]
 """A PIL image, a numpy array [H, W, C] or [H, W], a torch tensor [C, H, W] or [H, W], of a dtype of
-``WHITE``; a list or tuple of those, of any sizes; or a batch, numpy [B, H, W, C] or torch
-[B, C, H, W]."""
+``WHITE``; what an extractor opens itself; a list or tuple of those, of any sizes; or a batch, numpy
+[B, H, W, C] or torch [B, C, H, W]."""
 
 
 def as_images(images: Images, channels: int | None = None) -> list[Tensor]:
@@ -78,7 +94,18 @@ def _image(image: object, channels: int | None, name: str) -> Tensor:
 @_image.register(str)
 @_image.register(Path)
 def _refuse_path(path: str | Path, channels: int | None, name: str) -> Tensor:
-    raise ValueError(f"{name}: got the path {str(path)!r}; open it with fovea.decoding.read_image")
+    raise ValueError(
+        f"{name}: got the path {str(path)!r}; open it with fovea.decoding.read_image, or choose an "
+        "extractor that opens files, such as pyramid"
+    )
+
+
+@_image.register(Source)
+def _refuse_source(source: Source, channels: int | None, name: str) -> Tensor:
+    raise ValueError(
+        f"{name}: {source.name} is a {type(source).__name__}, not pixels in memory; choose an "
+        "extractor that opens it, as pyramid does a TileSource"
+    )
 
 
 @_image.register(Image.Image)

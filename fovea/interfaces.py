@@ -17,50 +17,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from fovea.config import Section
-from fovea.images import Array, Images
+from fovea.images import Array, Images, Unopened
 from fovea.loggers import Logger as Logger
-
-
-class Scene(ABC):
-    """A batch of images prepared for reading; nobody downstream knows how, or how large they are.
-
-    Attributes:
-        sizes: int64 [B, 2], (height, width) of each image in pixels.
-    """
-
-    sizes: Tensor
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    @abstractmethod
-    def read(self, windows: Tensor) -> Tensor:
-        """Read patches: windows [B, N, 3] -> patches [B, N, C, P, P], float32 in [0, 1].
-
-        Each target pixel is the area average of its source cell inside the image; a cell that lies
-        outside altogether has the extractor's fill colour.
-
-        Raises:
-            ValueError: the windows are not finite, or their shape does not fit the scene.
-        """
-
-    def tokens(
-        self, windows: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
-        """Read patches as a patch embedding takes them: windows [B, N, 3] -> [B, N, C*P*P].
-
-        Args:
-            windows: as for ``read``.
-            mean: [C], subtracted from patches in 0..1.
-            std: [C], by which the difference is divided.
-            dtype: of the result.
-        """
-        return normalise(self.read(windows), mean, std).to(dtype)
-
-
-def normalise(patches: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Make tokens of patches: [..., C, P, P] in 0..1, mean and std [C] -> [..., C*P*P]."""
-    return ((patches - mean[:, None, None]) / std[:, None, None]).flatten(-3)
+from fovea.scene import Scene as Scene
+from fovea.scene import normalise as normalise
 
 
 class PatchExtractor(ABC):
@@ -214,9 +174,21 @@ class SSLObjective(nn.Module, ABC):
 
 
 class GazePolicy(nn.Module, ABC):
-    """Says where to look next. The constructor takes width (D) and num_state_tokens (K)."""
+    """Says where to look next. The constructor takes width (D) and num_state_tokens (K).
+
+    Whoever runs a sequence of glimpses asks what ``begin`` returns, and tells it each gaze:
+
+        policy = policy.begin(scene)
+        for each glimpse:
+            gaze = draw(policy(state), generator)
+            policy.observe(gaze)
+
+    Attributes:
+        finest_zoom: the largest zoom at which ``begin`` reads the scene; by default it reads none.
+    """
 
     Config: ClassVar[type[Section]]
+    finest_zoom: float = -math.inf
 
     @abstractmethod
     def forward(self, state: Tensor) -> Distribution:
@@ -229,6 +201,19 @@ class GazePolicy(nn.Module, ABC):
         """Return the single most favoured gaze [B, 2]: the mean, unless a policy knows better."""
         mean: Tensor = self(state).mean
         return mean
+
+    def begin(self, scene: Scene) -> "GazePolicy":
+        """Return the policy for one sequence over a scene: itself, unless it overrides this.
+
+        One that looks at the scene or remembers gazes returns an object made for the sequence. It
+        shares the weights and holds what it saw, so that nothing stays for the next batch. It may
+        read a few coarse windows by ``scene.read``, whatever the size of the images. The state that
+        it is asked about has B rows, or B * G for G traces of each of the B images, image by image.
+        """
+        return self
+
+    def observe(self, gaze: Tensor) -> None:
+        """Note where to look next, a gaze for each row of the state; by default, do nothing."""
 
 
 class TaskHead(nn.Module, ABC):
@@ -246,12 +231,12 @@ class Sample:
     """One image of a data set.
 
     Attributes:
-        image: uint8 [H, W, C].
+        image: uint8 [H, W, C]; or a path or a ``Source``, which the run's extractor opens.
         label: class index, or -1 where unknown.
         box: (x0, y0, x1, y1) of the object in 0..1 of width and height, or None where unknown.
     """
 
-    image: Array
+    image: Array | Unopened
     label: int
     box: tuple[float, float, float, float] | None = None
 

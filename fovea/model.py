@@ -70,10 +70,11 @@ class FovealModel(nn.Module):
         if glimpses < 1:
             raise ValueError(f"glimpses must be at least 1, got {glimpses}")
         scene = self.prepare(images)
-        state = self.initial_state(len(scene))
+        policy, state = self.policy.begin(scene), self.initial_state(len(scene))
         states, gazes = [], []
         for _ in range(glimpses):
-            gaze = draw(self.policy(state), generator)
+            gaze = draw(policy(state), generator)
+            policy.observe(gaze)
             state = self.glimpse(scene, gaze, state)
             states.append(state)
             gazes.append(gaze)
@@ -122,8 +123,9 @@ class FovealModel(nn.Module):
 
     @property
     def finest_zoom(self) -> float:
-        """The largest zoom at which it reads, in glimpses or in ViT mode."""
-        return max(self.context.finest_zoom, self.vit_context.finest_zoom)
+        """The largest zoom at which it reads: in glimpses, in ViT mode, or to choose a gaze."""
+        readers = (self.context, self.vit_context, self.policy)
+        return max(reader.finest_zoom for reader in readers)
 
     @property
     def device(self) -> torch.device:

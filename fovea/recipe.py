@@ -1,7 +1,6 @@
 """What a run is: the schema of a config file, from the model to the evaluation. Torch-free."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +19,7 @@ from fovea.config import (
 )
 from fovea.schedule import Schedule
 from fovea.shipped import shipped_file, shipped_names
+from fovea.suggest import unknown
 
 STAGES = ("pretrain", "probe", "policy")
 
@@ -128,7 +128,9 @@ class EvaluateConfig(Section):
     gaze_seeds: int = Field(3, ge=1, description="repetitions of whatever draws gazes")
     neighbours: int = Field(20, ge=1, description="k of the kNN classifier")
     enlarge: tuple[int, ...] = Field(
-        (1, 2, 4, 8), description="factors by which images are enlarged to test for their size"
+        (1, 2, 4, 8),
+        description="factors by which images are enlarged to test for their size; [] for no such "
+        "test, as of slides, which are not in memory",
     )
     enlarge_images: int = Field(500, ge=1, description="images of that test, from the first on")
     random_init: bool = Field(
@@ -247,7 +249,7 @@ def model_tree(name: str) -> dict[str, Any]:
         ConfigError: there is no such card; names those that there are.
     """
     if name not in shipped_names("model_zoo"):
-        raise ConfigError([f"model.name: {_unknown('model', name, shipped_names('model_zoo'))}"])
+        raise ConfigError([f"model.name: {unknown('model', name, shipped_names('model_zoo'))}"])
     card = read_yaml(shipped_file("model_zoo", name))
     return {"name": name, **card["model"]}
 
@@ -258,11 +260,5 @@ def _find(config: str) -> Path:
     if config in shipped_names("configs"):
         return shipped_file("configs", config)
     raise ConfigError(
-        [f"{config}: no such file; {_unknown('config', config, shipped_names('configs'))}"]
+        [f"{config}: no such file; {unknown('config', config, shipped_names('configs'))}"]
     )
-
-
-def _unknown(what: str, name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"no {what} is called '{name}'; {hint}known are {', '.join(known)}"

@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -19,6 +18,7 @@ import pluggy
 
 from fovea import hookspecs
 from fovea.section import Section
+from fovea.suggest import unknown
 
 INTERFACES = {
     "patch_extractor": "PatchExtractor",
@@ -41,29 +41,49 @@ class RegistryError(ValueError):
 
 
 @dataclass(frozen=True)
+class Plugin:
+    """One entry point: its name, its address, and the distribution ('name version') it is of."""
+
+    name: str
+    address: str
+    distribution: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.distribution})"
+
+
+@dataclass(frozen=True)
 class Registration:
-    """One name: what it stands for, and the distribution ('name version') that brought it."""
+    """One name: what it stands for, and the plugin that brought it."""
 
     kind: str
     name: str
     target: str
     config: str | None
-    distribution: str
+    plugin: Plugin
+
+    @property
+    def distribution(self) -> str:
+        """The distribution that brought it, 'name version'."""
+        return self.plugin.distribution
+
+    def __str__(self) -> str:
+        return f"{self.kind} '{self.name}' of {self.distribution}"
 
 
 @dataclass
 class Registry:
-    """What all plugins registered, by (kind, name), and which plugins are broken, and why."""
+    """All plugins: what they registered by (kind, name), which are broken and why, or disabled."""
 
     components: dict[tuple[str, str], Registration] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
+    broken: dict[Plugin, str] = field(default_factory=dict)
+    disabled: list[Plugin] = field(default_factory=list)
 
-    def load(self, plugin: EntryPoint) -> None:
+    def load(self, entry: EntryPoint) -> None:
         """Load one plugin; if anything in it is wrong, remember why and leave all of it out."""
-        version = f"{plugin.dist.name} {plugin.dist.version}" if plugin.dist else "unknown"
-        label = f"{plugin.name} ({version})"
+        plugin = _plugin(entry)
         try:
-            found = _registrations(plugin.load(), version)
+            found = _registrations(entry.load(), plugin)
             for key, registration in found.items():
                 if key in self.components:
                     other = self.components[key].distribution
@@ -72,9 +92,8 @@ class Registry:
                         f"{other}; one of the two must take another name"
                     )
         except (Exception, SystemExit) as error:  # a stranger's import may raise anything at all
-            reason = " ".join(str(error).split())
-            self.broken[label] = f"{type(error).__name__}: {reason}"
-            print(f"fovea: plugin {label} was left out: {self.broken[label]}", file=sys.stderr)
+            self.broken[plugin] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            print(f"fovea: plugin {plugin} was left out: {self.broken[plugin]}", file=sys.stderr)
         else:
             self.components.update(found)
 
@@ -82,12 +101,17 @@ class Registry:
 @cache
 def discover() -> Registry:
     """Load all installed plugins once; FOVEA_DISABLE=name,name leaves some out."""
-    disabled = {name.strip() for name in os.environ.get("FOVEA_DISABLE", "").split(",")}
     registry = Registry()
-    plugins = sorted(entry_points(group="fovea"), key=lambda plugin: plugin.name != "builtin")
-    for plugin in plugins:
-        if plugin.name not in disabled:
-            registry.load(plugin)
+    entries = sorted(entry_points(group="fovea"), key=lambda entry: entry.name != "builtin")
+    disabled = {word.strip() for word in os.environ.get("FOVEA_DISABLE", "").split(",")} - {""}
+    known = [entry.name for entry in entries]
+    for word in sorted(disabled - set(known)):
+        print(f"fovea: FOVEA_DISABLE: {unknown('plugin', word, known)}", file=sys.stderr)
+    for entry in entries:
+        if entry.name in disabled:
+            registry.disabled.append(_plugin(entry))
+        else:
+            registry.load(entry)
     return registry
 
 
@@ -105,13 +129,9 @@ def lookup(kind: str, name: str) -> Registration:
     registration = discover().components.get((_kind(kind), name))
     if registration is not None:
         return registration
-    near = get_close_matches(name, names(kind), n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    broken = "; ".join(f"{label}: {why}" for label, why in discover().broken.items())
-    raise RegistryError(
-        f"no {kind} is called '{name}'; {hint}known are {', '.join(names(kind)) or 'none'}"
-        + (f"; left out were {broken}" if broken else "")
-    )
+    broken = "; ".join(f"{plugin}: {why}" for plugin, why in discover().broken.items())
+    left_out = f"; left out were {broken}" if broken else ""
+    raise RegistryError(unknown(kind, name, names(kind)) + left_out)
 
 
 def config_class(kind: str, name: str) -> type[Any]:
@@ -122,7 +142,7 @@ def config_class(kind: str, name: str) -> type[Any]:
     else:
         config = component_class(kind, name).Config
     if not issubclass(config, Section):
-        raise RegistryError(f"{_label(registration)}: its Config is not a fovea.config.Section")
+        raise RegistryError(f"{registration}: its Config is not a fovea.config.Section")
     return config
 
 
@@ -143,20 +163,25 @@ def component_class(kind: str, name: str) -> type[Any]:
         wrong = f"has another Config than the registered {registration.config}"
     else:
         return target
-    raise RegistryError(f"{_label(registration)} {wrong}")
+    raise RegistryError(f"{registration} {wrong}")
 
 
 def _kind(kind: str) -> str:
     if kind not in INTERFACES:
-        raise RegistryError(f"no kind '{kind}'; known are {', '.join(INTERFACES)}")
+        raise RegistryError(unknown("kind", kind, list(INTERFACES)))
     return kind
 
 
-def _registrations(plugin: object, version: str) -> dict[tuple[str, str], Registration]:
+def _plugin(entry: EntryPoint) -> Plugin:
+    distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
+    return Plugin(entry.name, entry.value, distribution)
+
+
+def _registrations(module: object, plugin: Plugin) -> dict[tuple[str, str], Registration]:
     """Call the hooks of one plugin alone; a misspelt hook is an error."""
     manager = pluggy.PluginManager("fovea")
     manager.add_hookspecs(hookspecs)
-    manager.register(plugin)
+    manager.register(module)
     manager.check_pending()
     found: dict[tuple[str, str], Registration] = {}
     for kind, hook in HOOKS.items():
@@ -167,7 +192,7 @@ def _registrations(plugin: object, version: str) -> dict[tuple[str, str], Regist
             _check_names(name, target, config)
             if (kind, name) in found:
                 raise RegistryError(f"{kind} '{name}' is registered twice by the same plugin")
-            found[kind, name] = Registration(kind, name, target, config, version)
+            found[kind, name] = Registration(kind, name, target, config, plugin)
 
         getattr(manager.hook, hook)(register=register)
     if not found:
@@ -191,14 +216,10 @@ def _resolve(address: str, registration: Registration) -> type[Any]:
         target = getattr(import_module(module), attribute)
     except (Exception, SystemExit) as error:  # a stranger's import may raise anything at all
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise RegistryError(f"{_label(registration)} cannot be imported: {reason}") from error
+        raise RegistryError(f"{registration} cannot be imported: {reason}") from error
     if not isinstance(target, type):
-        raise RegistryError(f"{_label(registration)}: {address} is not a class")
+        raise RegistryError(f"{registration}: {address} is not a class")
     return target
-
-
-def _label(registration: Registration) -> str:
-    return f"{registration.kind} '{registration.name}' of {registration.distribution}"
 
 
 def registrations() -> Iterator[Registration]:

@@ -1,4 +1,4 @@
-"""Files that ship with fovea: configs and model cards, in a checkout as in an installed wheel."""
+"""Files that ship with fovea: configs, model cards, a plugin to copy; also from a wheel."""
 
 from functools import cache
 from pathlib import Path
@@ -14,8 +14,13 @@ def shipped_file(folder: str, name: str) -> Path:
     return _folder(folder) / f"{name}.yaml"
 
 
+def template_folder() -> Path:
+    """Return the folder of the plugin that new ones are copied from."""
+    return _folder("fovea-template", "plugins/fovea-template")
+
+
 @cache
-def _folder(name: str) -> Path:
+def _folder(name: str, in_checkout: str | None = None) -> Path:
     package = Path(__file__).parent
     inside = package / name  # where the wheel puts it
-    return inside if inside.is_dir() else package.parent / name
+    return inside if inside.is_dir() else package.parent / (in_checkout or name)

@@ -24,6 +24,7 @@ COMPONENTS = ("extract", "context", "backbone", "objective", "policy", "task_hea
 ALLOWED = {
     **{folder: BASE for folder in COMPONENTS},
     "data": BASE,
+    "testing": BASE | {"parts", "registry"},
     "geometry": {"draws"},
     "draws": set(),
     "collective": set(),
@@ -35,14 +36,20 @@ ALLOWED = {
     "builtin": {"hookspecs"},
     "section": set(),
     "loggers": {"section"},
-    "registry": {"hookspecs", "section"},
+    "suggest": set(),
+    "registry": {"hookspecs", "section", "suggest"},
     "config": {"registry", "section"},
     "parts": {"config", "registry"},
     "schedule": {"config"},
-    "recipe": {"config", "schedule", "shipped"},
+    "recipe": {"config", "schedule", "shipped", "suggest"},
+    "describe": {"config", "schedule"},
+    "schema": {"config", "describe", "recipe", "registry", "schedule", "zoo"},
+    "plugins": {"describe", "recipe", "registry", "suggest"},
+    "new_plugin": {"describe", "recipe", "registry", "shipped"},
     "length": {"recipe"},
     "presets": {"config", "length", "recipe"},
-    "interfaces": {"config", "images", "loggers"},
+    "interfaces": {"config", "images", "loggers", "scene"},
+    "scene": set(),
     "model": {"config", "draws", "images", "interfaces", "parts", "recipe"},
 }
 ABOVE = {"stages", "engine", "train", "evaluate", "eval", "viz", "look", "cli", "bench", "runs"}
@@ -50,6 +57,7 @@ TORCH_FREE = {
     *("config", "registry", "hookspecs", "builtin", "recipe", "schedule", "shipped"),
     *("section", "parts", "train", "cli", "zoo", "length", "presets", "__init__"),
     *("loggers", "runs", "run_table"),
+    *("suggest", "describe", "schema", "plugins", "new_plugin"),
 }
 HEAVY = {"torch", "timm", "numpy", "xformers", "fvcore", "PIL", "matplotlib"}
 ONLY_IN = {
@@ -133,6 +141,10 @@ def test_stages_do_not_import_what_trains_them() -> None:
 
 def test_nothing_but_the_command_line_knows_the_benchmarks() -> None:
     assert {place(file) for file in FILES if "bench" in ours(file)} == {"cli"}
+
+
+def test_nothing_but_tests_knows_the_contract_kit() -> None:
+    assert not [file for file in FILES if "testing" in ours(file)]
 
 
 def test_the_engine_knows_no_component() -> None:

@@ -373,7 +373,7 @@ def test_the_commands_that_help_to_write_configs_run(capsys: pytest.CaptureFixtu
     assert "\nseed: 9\n" in capsys.readouterr().out
     assert cli.main(["config", "quickstart", "seeed=9"]) == 2
     assert cli.main(["plugins"]) == 0
-    assert "fovea.extract.integral:IntegralExtractor" in capsys.readouterr().out
+    assert "register_patch_extractors  integral, " in capsys.readouterr().out
     assert cli.main(["models", "vitq*"]) == 0
     assert capsys.readouterr().out == "vitq8_foveal\n"
 
@@ -400,7 +400,8 @@ def test_the_schema_is_self_contained_and_knows_the_short_forms(
     names, card = schema["$defs"]["ModelConfig"]["oneOf"]
     assert names == {"enum": shipped_names("model_zoo")}
     assert {"required": ["name"]} in card["anyOf"]
-    backbones = card["properties"]["backbone"]["oneOf"]
+    assert card["properties"]["backbone"]["$ref"] == "#/$defs/component.backbone"
+    backbones = schema["$defs"]["component.backbone"]["oneOf"]
     assert backbones[0] == {"enum": registry.names("backbone")}
     assert backbones[1]["properties"]["name"] == {"const": "timm_vit"}
 

@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -68,7 +70,9 @@ def test_yaml_examples_of_configs_are_valid(tmp_path: Path) -> None:
 
 def test_commands_name_configs_that_ship() -> None:
     for page in PAGES:
-        for name in re.findall(r"fovea(?:\.train|\.eval| config) ([a-z]\w+)", page.read_text()):
+        for name in re.findall(
+            r"fovea(?:\.train|\.eval| config) ([a-z]\w+)(?![\w/-]|\.yaml)", page.read_text()
+        ):
             assert name in shipped_names("configs")
 
 
@@ -139,9 +143,16 @@ def run(site: Path, *arguments: str, **environment: str) -> str:
 
 
 def test_example_plugin_is_listed_unless_it_is_disabled(site: Path) -> None:
-    line = r"context_builder +ring +fovea-ring 0\.1\.0 +fovea_ring\.ring:Ring"
-    assert re.search(line, run(site, "-m", "fovea.cli", "plugins"))
-    assert "ring:Ring" not in run(site, "-m", "fovea.cli", "plugins", FOVEA_DISABLE="other, ring")
+    lines = "ring: fovea-ring 0.1.0, module fovea_ring\n  register_context_builders  ring\n"
+    assert lines in run(site, "-m", "fovea.cli", "plugins")
+    left = run(site, "-m", "fovea.cli", "plugins", FOVEA_DISABLE="ring")
+    assert lines not in left
+    assert "disabled by FOVEA_DISABLE: ring (fovea-ring 0.1.0)\n" in left
+
+
+def test_example_plugin_is_shown_as_the_page_says(site: Path) -> None:
+    shown = run(site, "-m", "fovea.cli", "plugins", "show", "ring")
+    assert f"$ fovea plugins show ring\n{shown}```" in text_of("plugins.md")
 
 
 CHECK_CONFIG = """
@@ -208,7 +219,7 @@ def test_plugin_with_a_mistake_is_left_out_and_named(
     found = registry.Registry()
     found.load(EntryPoint(name=mistake, value=module, group="fovea"))
     assert not found.components
-    assert list(found.broken) == [f"{mistake} (unknown)"]
+    assert [str(plugin) for plugin in found.broken] == [f"{mistake} (unknown)"]
     assert capsys.readouterr().err.startswith(f"fovea: plugin {mistake} (unknown) was left out: ")
 
 
@@ -241,14 +252,18 @@ def test_files_named_by_a_page_exist(page: Path) -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\(([\w/.-]+\.md)\)", page.read_text(encoding="utf-8")):
-            assert (DOCS / target).is_file(), f"{page.name}: {target}"
+    for page in DOCS.rglob("*.md"):
+        for target in re.findall(r"\]\(([\w/.-]+\.(?:md|png))\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).is_file(), f"{page.name}: {target}"
 
 
 def test_navigation_lists_every_page() -> None:
     site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    listed = [file for entry in site["nav"] for file in entry.values()]
-    assert {page.name for page in PAGES} == {file for file in listed if "/" not in file}
-    for file in listed:
-        assert (DOCS / file).is_file(), file
+    listed = [file for entry in site["nav"] for file in _files(entry)]
+    assert sorted(listed) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+def _files(entry: dict[str, Any]) -> Iterator[str]:
+    """List the pages of an entry of the navigation and of those below it."""
+    for below in entry.values():
+        yield from [below] if isinstance(below, str) else (f for one in below for f in _files(one))

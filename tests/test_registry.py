@@ -10,86 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import strangers
+from strangers import hook, install
 
 import fovea
 from fovea import registry
 from fovea.config import ConfigError
 from fovea.registry import INTERFACES, RegistryError
 
-HOOK = """
-from fovea import hookimpl
-
-@hookimpl
-def register_{kinds}(register):
-    register("{name}", "{module}_parts:{target}")
-"""
-PARTS = """
-from fovea.config import Section
-from fovea.interfaces import ContextBuilder
-
-class Whole(ContextBuilder):
-    class Config(Section):
-        pass
-    num_windows = 1
-    def __init__(self, config):
-        pass
-    def windows(self, gaze, sizes, generator):
-        return gaze
-
-class Abstract(ContextBuilder):
-    class Config(Section):
-        pass
-
-class NoConfig(Whole):
-    Config = None
-
-class PlainConfig(Whole):
-    class Config:
-        pass
-
-class Stranger:
-    class Config(Section):
-        pass
-
-number = 3
-"""
-
-
-def hook(
-    name: str, target: str = "Whole", module: str = "bad", kinds: str = "context_builders"
-) -> str:
-    return HOOK.format(name=name, target=target, module=module, kinds=kinds)
-
-
-def install(
-    folder: Path, distribution: str, code: str, module: str, address: str | None = None
-) -> None:
-    """Install a distribution, as pip would leave it: its metadata and two modules."""
-    metadata = folder / f"{distribution}-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n"
-    )
-    (metadata / "entry_points.txt").write_text(f"[fovea]\n{module} = {address or module}\n")
-    (folder / f"{module}.py").write_text(code)
-    (folder / f"{module}_parts.py").write_text(PARTS)
-
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def site(tmp_path: Path) -> Iterator[Path]:
     """Give a folder of installed distributions, among them ``good``, seen by this process."""
-    install(tmp_path, "good", hook("fine", module="good"), "good")
-    monkeypatch.syspath_prepend(tmp_path)
-    forget()
-    yield tmp_path
-    forget()
-    for name in [name for name in sys.modules if name.split("_")[0] in ("good", "bad")]:
-        del sys.modules[name]
-
-
-def forget() -> None:
-    registry.discover.cache_clear()
-    registry.component_class.cache_clear()
+    with strangers.site(tmp_path) as folder:
+        yield folder
 
 
 def broken() -> dict[str, str]:
@@ -97,7 +31,7 @@ def broken() -> dict[str, str]:
     assert "fine" in registry.names("context_builder")
     assert "foveal" in registry.names("context_builder")
     assert type(fovea.create("context_builder", "fine")).__name__ == "Whole"
-    return registry.discover().broken
+    return {str(plugin): reason for plugin, reason in registry.discover().broken.items()}
 
 
 def test_the_built_ins_enter_through_the_entry_point_group() -> None:
@@ -172,9 +106,9 @@ def test_a_broken_plugin_is_left_out_by_name_and_the_good_one_works(
 
 def test_a_name_registered_twice_names_both_distributions(site: Path) -> None:
     install(site, "rival", hook("fine", module="bad"), "bad")
-    [(label, reason)] = registry.discover().broken.items()
+    [(plugin, reason)] = registry.discover().broken.items()
     both = {"good 1.0", "rival 1.0"}
-    assert {name for name in both if name in label or name in reason} == both
+    assert {name for name in both if name in f"{plugin} {reason}"} == both
 
 
 @pytest.mark.parametrize(
@@ -232,15 +166,32 @@ def test_a_config_that_uses_a_broken_plugin_stops_with_one_line(site: Path) -> N
         capture_output=True, text=True, env=environment, check=True,
     ).stdout  # fmt: skip
     assert "left out: bad (bad-dist 1.0): ZeroDivisionError: division by zero" in listed
-    assert "good 1.0" in listed
+    assert "good: good 1.0, module good\n  register_context_builders  fine\n" in listed
 
 
 def test_fovea_disable_leaves_plugins_out(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(site, "bad-dist", "1 / 0", "bad")
     monkeypatch.setenv("FOVEA_DISABLE", "bad, good")
     assert registry.discover().broken == {}
+    assert {str(plugin) for plugin in registry.discover().disabled} == {
+        "bad (bad-dist 1.0)",
+        "good (good 1.0)",
+    }
     assert "fine" not in registry.names("context_builder")
     assert "bad" not in sys.modules
+
+
+def test_fovea_disable_of_an_unknown_plugin_is_said_once_and_hurts_nobody(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FOVEA_DISABLE", "godo")
+    assert broken() == {}
+    assert registry.names("context_builder").count("fine") == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith(
+        "fovea: FOVEA_DISABLE: no plugin is called 'godo'; did you mean 'good'? known are builtin,"
+    )
 
 
 def test_an_unknown_name_lists_the_known_ones_and_the_nearest() -> None:
@@ -249,7 +200,7 @@ def test_an_unknown_name_lists_the_known_ones_and_the_nearest() -> None:
     assert str(error.value) == (
         "no gaze_policy is called 'gmn'; did you mean 'gmm'? known are gmm, random"
     )
-    with pytest.raises(RegistryError, match=r"^no kind 'policy'; known are patch_extractor, "):
+    with pytest.raises(RegistryError, match=r"^no kind is called 'policy'; did you mean 'gaze_"):
         fovea.create("policy", "gmm")
 
 

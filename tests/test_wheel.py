@@ -22,8 +22,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_carries_configs_cards_data_and_types(wheel: Path):
     inside = set(zipfile.ZipFile(wheel).namelist())
     for file in ("fovea/py.typed", "fovea/data/fashion_mnist.npz", "fovea/configs/quickstart.yaml",
-                 "fovea/model_zoo/vits16_foveal.yaml"):  # fmt: skip
+                 "fovea/model_zoo/vits16_foveal.yaml",
+                 "fovea/fovea-template/pyproject.toml"):  # fmt: skip
         assert file in inside
+    assert not any("__pycache__" in name for name in inside)
     assert not any(name.startswith(("tests", "docs")) for name in inside)
 
 
@@ -38,7 +40,9 @@ def test_installed_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Pat
         "assert 'vits16_foveal' in fovea.list_models();"
         "from fovea.data.fashion import FashionScenes;"
         "data = fovea.create('data_set', 'fashion', split='test', channels=1);"
-        "assert len(data) == 1500"
+        "assert len(data) == 1500;"
+        "from pathlib import Path; from fovea.new_plugin import new_plugin;"
+        "assert (new_plugin('ring', 'context_builder', Path()) / 'train.yaml').is_file()"
     )
     command = [sys.executable, "-c", code, str(site)]
     done = subprocess.run(

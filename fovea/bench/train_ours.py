@@ -11,7 +11,7 @@ from fovea.data.workers import Reading
 from fovea.engine.log import RunLog
 from fovea.engine.run import load_data, pick_device
 from fovea.engine.trainer import Trainer
-from fovea.images import Array
+from fovea.images import Array, Unopened
 from fovea.interfaces import Loss, Scene
 from fovea.model import assemble
 from fovea.objective.seq2global import Seq2Global
@@ -68,7 +68,7 @@ class OurTraining:
         loss: Loss = self.stage(scene, batch.labels, 0.0, torch.Generator(self.device))
         return loss
 
-    def draw(self, images: list[Array]) -> None:
+    def draw(self, images: list[Array | Unopened]) -> None:
         """Make all views of some images."""
         scene = self.extractor.prepare(images, self.device)
         generator = torch.Generator(self.device).manual_seed(0)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from fovea.data.sending import Parcel
 from fovea.data.workers import Failure, Reading
 from fovea.decoding import BadImage
-from fovea.images import Array
+from fovea.images import Array, Unopened
 from fovea.interfaces import DataSet, Sample
 
 Key = tuple[int, int, int]
@@ -37,7 +37,7 @@ class Batch:
     """Images that are read together.
 
     Attributes:
-        images: uint8 [H, W, C] each, sizes may differ.
+        images: uint8 [H, W, C] each, sizes may differ; or what the extractor opens itself.
         labels: int64 [B]; -1 where unknown.
         boxes: float32 [B, 4], (x0, y0, x1, y1) of the object in 0..1, or None where unknown.
         names: what a message calls each image.
@@ -45,7 +45,7 @@ class Batch:
         bad: images that should have been here and could not be read.
     """
 
-    images: list[Array]
+    images: list[Array | Unopened]
     labels: Tensor
     boxes: Tensor | None
     names: list[str]
@@ -183,7 +183,7 @@ def _collate(read: list[_Read | BadFile | Failure]) -> Batch | Failure:
 
 
 def _unsent(
-    images: list[Array],
+    images: list[Array | Unopened],
     labels: Array,
     boxes: Array | None,
     names: list[str],

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from fovea.images import Array
+from fovea.images import Array, Unopened
 
 _KEPT = 4  # a worker reads at most two batches before the trainer has opened an earlier one
 _open: deque[int] = deque()
@@ -25,18 +25,20 @@ _open: deque[int] = deque()
 class Parcel:
     """Images that can be sent; what arrives is the list of them.
 
-    In a worker of a Linux machine they travel in shared memory, elsewhere by value.
+    In a worker of a Linux machine they travel in shared memory, elsewhere by value; so do
+    images that are not opened yet.
     """
 
-    def __init__(self, images: Sequence[Array]):
+    def __init__(self, images: Sequence[Array | Unopened]):
         self.images = list(images)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Tell where the images lie; called in the worker when the batch is sent."""
-        if get_worker_info() is not None and _can_share():
-            path = _shared(self.images)
+        arrays = [image for image in self.images if isinstance(image, np.ndarray)]
+        if get_worker_info() is not None and _can_share() and len(arrays) == len(self.images):
+            path = _shared(arrays)
             if path is not None:
-                return _arrived, (path, [image.shape for image in self.images])
+                return _arrived, (path, [image.shape for image in arrays])
         return list, (self.images,)
 
 

@@ -1,8 +1,8 @@
 """Steps with numbers that are not finite, kept in files that replay them.
 
-A file has the batch, its names, and the weights before the step. ``python -m fovea.engine.capture
-FILE`` makes the step again, with the same numbers, and names the first module that made one which
-is not finite.
+A file has the batch, its names, and the weights before the step; images that are not in memory are
+read again by the run's data set. ``python -m fovea.engine.capture FILE`` makes the step again, with
+the same numbers, and names the first module that made one which is not finite.
 """
 
 import argparse
@@ -11,17 +11,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fovea import collective
 from fovea.config import ConfigError, read_yaml, validate
-from fovea.data.loader import Batch
+from fovea.data.loader import Batch, Key, Order
 from fovea.engine.checkpoint import load_file, save_file
+from fovea.images import Array, Unopened
 from fovea.recipe import Recipe
 from fovea.train import report
+
+if TYPE_CHECKING:
+    from fovea.engine.trainer import Trainer
 
 _KEEP = 3  # files per stage and rank; each has all weights
 
@@ -54,7 +59,7 @@ def capture(folder: Path, step: int, batch: Batch, weights: dict[str, Tensor]) -
         "rank": rank,
         "names": batch.names,
         "places": batch.places,
-        "images": [torch.from_numpy(image) for image in batch.images],
+        "images": _pixels(batch.images),
         "labels": batch.labels,
         "stage": weights,
     }
@@ -82,7 +87,8 @@ def replay(file: Path) -> Replayed:
     load_stage(trainer.stage, contents["stage"])
     trainer.stage.train()
     with _first_not_finite(trainer.stage) as found:
-        loss, norm = trainer.forward_backward(contents["step"], _batch(contents), contents["rank"])
+        batch = _batch(trainer, contents)
+        loss, norm = trainer.forward_backward(contents["step"], batch, contents["rank"])
     return Replayed(float(loss.total.detach()), float(norm), found[0] if found else None)
 
 
@@ -106,9 +112,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _batch(contents: dict[str, Any]) -> Batch:
-    images = [image.numpy() for image in contents["images"]]
-    return Batch(images, contents["labels"], None, contents["names"], contents["places"], [])
+def _pixels(images: list[Array | Unopened]) -> list[Tensor] | None:
+    """Return pixels to keep; None where there are none before the extractor opens the images."""
+    arrays = [torch.from_numpy(image) for image in images if isinstance(image, np.ndarray)]
+    return arrays if len(arrays) == len(images) else None
+
+
+def _batch(trainer: "Trainer", contents: dict[str, Any]) -> Batch:
+    kept, places = contents["images"], contents["places"]
+    images: list[Array | Unopened] = [image.numpy() for image in kept or ()]
+    if kept is None:
+        wanted = set(places.tolist())
+        images = [
+            trainer.data.sample(index, epoch).image
+            for index, epoch, place in _keys(trainer, contents["step"])
+            if place in wanted
+        ]
+    return Batch(images, contents["labels"], None, contents["names"], places, [])
+
+
+def _keys(trainer: "Trainer", step: int) -> list[Key]:
+    """List the images of a step, of all processes."""
+    images, size, seed = len(trainer.data), trainer.config.batch_size, trainer.recipe.seed
+    return next(iter(Order(images, size, seed, step, step + 1)))
 
 
 @contextmanager

@@ -114,8 +114,9 @@ class Online:
         if config.pictures:
             from fovea.viz.neighbours import draw_neighbours, labelled  # matplotlib is slow
 
+            reader = model.extractor
             rows = [
-                (labelled(asked, place), [labelled(bank, one) for one in alike])
+                (labelled(asked, place, reader), [labelled(bank, one, reader) for one in alike])
                 for place, alike in _alike(known, queries, config.pictures)
             ]
             file = self._file(f"step-{step + 1:08d}-neighbours.png")

@@ -89,10 +89,10 @@ def classify(
 ) -> tuple[Tensor, Tensor]:
     """Look S times -> answers [S, B] (class indices) and gazes [S, B, 2]."""
     assert trained.heads is not None
-    state = trained.model.initial_state(len(scene))
+    choose, state = gaze(scene, boxes, generator), trained.model.initial_state(len(scene))
     answers, gazes = [], []
     for _ in range(glimpses):
-        point = gaze(state, boxes, generator)
+        point = choose(state)
         state = trained.model.glimpse(scene, point, state)
         answers.append(trained.heads[GLIMPSE](state).argmax(1))
         gazes.append(point)

@@ -19,7 +19,7 @@ from fovea import geometry
 from fovea.data.loader import all_batches
 from fovea.evaluate.accuracy import classify
 from fovea.evaluate.gazes import Gaze
-from fovea.images import Array
+from fovea.images import Array, Unopened
 from fovea.interfaces import DataSet, Scene
 from fovea.model import FovealModel
 from fovea.trained import VIT, Trained
@@ -40,7 +40,11 @@ def enlarged_accuracy(
     images: int,
     batch_size: int,
 ) -> dict[str, float]:
-    """Classify the first images of a split, enlarged; the gazes are the same for each factor."""
+    """Classify the first images of a split, enlarged; the gazes are the same for each factor.
+
+    Raises:
+        ValueError: an image is not in memory.
+    """
     assert trained.heads is not None
     generator = torch.Generator(trained.model.device).manual_seed(0)
     right = {"glimpses": 0, "vit": 0, "fixed_pixels": 0, "fixed_pixels_zoom_known": 0}
@@ -50,7 +54,8 @@ def enlarged_accuracy(
         if not batch_images:
             break
         scene = trained.model.extractor.prepare(
-            [_enlarge(image, factor) for image in batch_images], trained.model.device
+            [_enlarge(*one, factor) for one in zip(batch_images, batch.names, strict=False)],
+            trained.model.device,
         )
         labels = batch.labels[: len(batch_images)]
         boxes = None if batch.boxes is None else batch.boxes[: len(batch_images)]
@@ -89,8 +94,13 @@ def _count(answers: Tensor, labels: Tensor) -> int:
     return int((answers.cpu() == labels).sum())
 
 
-def _enlarge(image: Array, factor: int) -> Array:
+def _enlarge(image: Array | Unopened, name: str, factor: int) -> Array:
     """Enlarge uint8 [H, W, C] bilinearly."""
+    if not isinstance(image, np.ndarray):
+        raise ValueError(
+            f"{name}: only images in memory can be enlarged; leave out the test with "
+            "evaluate.enlarge=[] in the config, enlarge=[] as an argument"
+        )
     H, W, C = image.shape
     picture = Image.fromarray(image[:, :, 0] if C == 1 else image)
     larger = picture.resize((W * factor, H * factor), Image.Resampling.BILINEAR)

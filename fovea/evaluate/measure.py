@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fovea.config import ConfigError
+from fovea.config import Component, ConfigError
 from fovea.engine.run import load_data, pick_device, train
 from fovea.evaluate import gazes
 from fovea.evaluate.accuracy import step_accuracy, vit_accuracy
@@ -16,11 +16,12 @@ from fovea.evaluate.enlarge import enlarged_accuracy, finest_zoom
 from fovea.evaluate.gazes import Gaze
 from fovea.evaluate.knn import features, knn_accuracy
 from fovea.interfaces import DataSet
-from fovea.parts import part
 from fovea.recipe import Recipe
+from fovea.registry import config_class
 from fovea.trained import FILE, Trained, load_trained
 
 Results = dict[str, Any]
+_RANDOM = "random"  # the policy that all others are compared with
 
 
 def measure(recipe: Recipe) -> Results:
@@ -48,28 +49,35 @@ def measure(recipe: Recipe) -> Results:
     }
     results["vit"] = vit_accuracy(trained, data, recipe.evaluate.batch_size)
     results["knn"] = _knn(recipe, trained, data)
-    results["enlarge"] = _enlarged(recipe, trained)
+    if recipe.evaluate.enlarge:
+        results["enlarge"] = _enlarged(recipe, trained)
     if recipe.evaluate.random_init:
         results["random_init"] = _random_init(recipe)
     return results
 
 
 def gaze_sources(recipe: Recipe, trained: Trained, boxes: bool) -> dict[str, Gaze]:
-    """List the ways to gaze: the trained policy where there is one, and its controls."""
-    backbone = trained.model.backbone
-    sizes = {"width": backbone.width, "num_state_tokens": backbone.num_state_tokens}
-    uniform = part("gaze_policy", recipe.model.policy, **sizes).to(trained.model.device)
+    """List the ways to gaze: the policy, if it is more than random or was trained; its controls."""
     sources = {
-        "random": gazes.sampled(uniform),
+        "random": gazes.sampled(_at_random(recipe, trained).model.policy),
         "fixed centre": gazes.centre,
         "centre Gaussian": gazes.centre_gaussian,
     }
     if boxes:
         sources["oracle"] = gazes.oracle
-    if (Path(recipe.run_dir) / "policy" / FILE).is_file():
+    was_trained = (Path(recipe.run_dir) / "policy" / FILE).is_file()
+    if was_trained or recipe.model.policy.name != _RANDOM:
         sources["policy"] = gazes.sampled(trained.model.policy)
         sources["policy, greedy"] = gazes.greedy(trained.model.policy)
     return sources
+
+
+def _at_random(recipe: Recipe, trained: Trained) -> Trained:
+    """Let the model look at random: with the run's own settings for that, if it has them."""
+    policy = recipe.model.policy
+    if policy.name != _RANDOM:
+        policy = Component(name=_RANDOM, settings=config_class("gaze_policy", _RANDOM)())
+    return trained.with_policy(policy).to(trained.model.device)
 
 
 def _gaze_accuracies(recipe: Recipe, trained: Trained, data: DataSet) -> Results:
@@ -88,7 +96,7 @@ def _gaze_accuracies(recipe: Recipe, trained: Trained, data: DataSet) -> Results
 def _knn(recipe: Recipe, trained: Trained, data: DataSet) -> Results:
     config = recipe.evaluate
     train_data = load_data(recipe, "train", trained.model.finest_zoom)
-    uniform = trained.with_policy(recipe.model.policy).to(trained.model.device)
+    uniform = _at_random(recipe, trained)
     seen, whole, labels = features(uniform, train_data, config.glimpses, config.batch_size)
     test_seen, test_whole, truth = features(uniform, data, config.glimpses, config.batch_size)
     return {

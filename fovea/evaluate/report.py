@@ -40,7 +40,9 @@ def table(results: Results) -> str:
         rows.append(_gaze_row("random, network untrained", one, results))
     lines = [f"{results['images']} images ({results['split']} split), seed {results['seed']}", ""]
     lines += _aligned(rows)
-    lines += ["", *_aligned(_whole_image_rows(results)), "", *_aligned(_enlarged_rows(results))]
+    lines += ["", *_aligned(_whole_image_rows(results))]
+    if "enlarge" in results:
+        lines += ["", *_aligned(_enlarged_rows(results))]
     return "\n".join([*lines, *_pretraining_lines(results)])
 
 
@@ -54,11 +56,12 @@ def page(results: Results, pictures: Sequence[tuple[str, str]]) -> str:
 def _pictures(recipe: Recipe, results: Results, folder: Path) -> list[tuple[str, str]]:
     """Draw all pictures; return their files and captions."""
     plot_accuracy(results, folder / "accuracy.png")
-    plot_enlarged(results, folder / "enlarged.png")
     pictures = [
         ("accuracy.png", "Accuracy after each glimpse; bands show the spread over gaze seeds."),
-        ("enlarged.png", "Accuracy when the same images are enlarged."),
     ]
+    if "enlarge" in results:
+        plot_enlarged(results, folder / "enlarged.png")
+        pictures.append(("enlarged.png", "Accuracy when the same images are enlarged."))
     count = min(recipe.evaluate.pictures, results["images"])
     if count:
         trained = load_trained(Path(recipe.run_dir))

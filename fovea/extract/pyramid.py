@@ -34,7 +34,7 @@ from torch import Tensor
 from fovea import geometry
 from fovea.extract.config import PyramidConfig
 from fovea.extract.levels import SMALLEST, Pyramid, complete
-from fovea.extract.sources import Readable, as_sources
+from fovea.extract.sources import as_sources
 from fovea.extract.tiles import TileCache
 from fovea.geometry import check_windows
 from fovea.images import Images
@@ -65,12 +65,10 @@ class PyramidExtractor(PatchExtractor):
         self.channels = channels
         self.fill = fill
 
-    def prepare(
-        self,
-        images: Images | Readable | Sequence[Readable],
-        device: torch.device | str | None = None,
-    ) -> "PyramidScene":
+    def prepare(self, images: Images, device: torch.device | str | None = None) -> "PyramidScene":
         """Open images, and build the coarser levels of those that have none.
+
+        An image is a path, a ``TileSource``, or in memory, uint8 or uint16.
 
         Raises:
             BadImage: a file is missing, damaged or no image.

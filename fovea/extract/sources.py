@@ -1,25 +1,20 @@
 """Make any image, on disk or in memory, a source of tiles."""
 
-from collections.abc import Sequence
 from functools import singledispatch
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
 from fovea.extract.files import open_source
 from fovea.extract.tiles import ArraySource, Pixels, TileSource
-from fovea.images import Images, Picture, as_images, listed
-
-Readable: TypeAlias = Picture | str | Path | TileSource
-"""What ``pyramid`` reads: a path, a source of tiles, or an image in memory, uint8 or uint16. Arrays
-are not copied, so that memory maps are not read."""
+from fovea.images import Images, as_images, listed
 
 
-def as_sources(
-    images: Images | Readable | Sequence[Readable], channels: int | None
-) -> list[TileSource]:
+def as_sources(images: Images, channels: int | None) -> list[TileSource]:
     """Make sources of one image or several, which can all be brought to the same channels.
+
+    An image is a path, a source of tiles, or in memory, uint8 or uint16. Arrays are not copied, so
+    that memory maps are not read.
 
     Raises:
         ValueError: no images, or an image of another kind, dtype, shape or number of channels.

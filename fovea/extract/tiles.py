@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.decoding import BadImage
+from fovea.images import Source
 
 Pixels: TypeAlias = NDArray[np.unsignedinteger[Any]]
 """Part of an image, uint8 or uint16 [h, w, C]: 0 is black, the dtype's greatest number white."""
@@ -41,11 +42,10 @@ class Level:
     tile: tuple[int, int] | None = None
 
 
-class TileSource(ABC):
+class TileSource(Source, ABC):
     """An image that is read in parts, at one resolution or several.
 
     Attributes:
-        name: what messages call the image.
         levels: finest first; each shows the whole image.
         channels: C.
         dtype: uint8 or uint16.
@@ -53,7 +53,6 @@ class TileSource(ABC):
             JPEG does; there is then one level, whose tiles are as wide as the image.
     """
 
-    name: str
     levels: tuple[Level, ...]
     channels: int
     dtype: "np.dtype[Any]"

@@ -46,7 +46,7 @@ class Seq2Global(SSLObjective):
         self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
         self.policy = policy.requires_grad_(False)
         self.views = ViewDrawer(config, context, self._gazes)
-        self.finest_zoom = self.views.finest_zoom
+        self.finest_zoom = max(self.views.finest_zoom, policy.finest_zoom)
 
     def forward(self, scene: Scene, progress: float, generator: torch.Generator) -> Loss:
         """Compute the loss of a batch of B images."""
@@ -112,9 +112,15 @@ class Seq2Global(SSLObjective):
             outputs.insert(1, crops.unflatten(0, (len(scene), -1)).transpose(0, 1))
         return torch.cat(outputs)
 
-    def _gazes(self, batch: int, generator: torch.Generator) -> Tensor:
-        with torch.no_grad():
-            return draw(self.policy(self.student.initial_state(batch)), generator)
+    @torch.no_grad()
+    def _gazes(self, scene: Scene, generator: torch.Generator) -> list[Tensor]:
+        """Ask the policy for S gazes [B, 2], all for the first state."""
+        policy, state = self.policy.begin(scene), self.student.initial_state(len(scene))
+        gazes = []
+        for _ in range(self.config.glimpses):
+            gazes.append(draw(policy(state), generator))
+            policy.observe(gazes[-1])
+        return gazes
 
     def _metrics(
         self, losses: Tensor, prediction: Tensor, targets: Tensor, spread: Tensor

@@ -11,8 +11,8 @@ from fovea.interfaces import ContextBuilder, Scene
 from fovea.objective.augment import augment
 from fovea.objective.config import CropConfig, Seq2GlobalConfig
 
-Gazes = Callable[[int, torch.Generator], Tensor]
-"""Draws a random gaze [B, 2] for B images."""
+Gazes = Callable[[Scene, torch.Generator], list[Tensor]]
+"""Draws the S gazes [B, 2] of a sequence before it begins."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ class ViewDrawer:
 
         The gazes are drawn before the sequence begins, as the paper's random glimpses are.
         """
-        B, S, N = len(scene), self.config.glimpses, self.context.num_windows
-        gazes = [self.gazes(B, generator) for _ in range(S)]
+        N, gazes = self.context.num_windows, self.gazes(scene, generator)
         windows = [self.context.windows(gaze, scene.sizes, generator) for gaze in gazes]
         blur = self.config.augment.blur_local
         view = self._view(scene, torch.cat(windows, dim=1), 1, blur, 0.0, generator)

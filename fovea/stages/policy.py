@@ -60,11 +60,12 @@ class Policy(Stage):
         model, heads = self.trained.model, self.trained.heads
         assert heads is not None
         truth = labels.repeat_interleave(G)[:, None]
-        state = model.initial_state(B * G)
+        policy, state = self.policy.begin(scene), model.initial_state(B * G)
         log_probabilities, rewards = [], []
         for _ in range(self.config.glimpses):
-            distribution = self.policy(state)
+            distribution = policy(state)
             gaze = draw(distribution, generator)
+            policy.observe(gaze)
             log_probabilities.append(distribution.log_prob(gaze))
             with torch.no_grad():
                 state = model.glimpse(scene, gaze, state)

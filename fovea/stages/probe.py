@@ -61,9 +61,11 @@ def random_states(
     model: FovealModel, scene: Scene, glimpses: int, generator: torch.Generator
 ) -> Tensor:
     """Look S times where the model's policy says -> the state after each glimpse [S, B, K, D]."""
-    state = model.initial_state(len(scene))
+    policy, state = model.policy.begin(scene), model.initial_state(len(scene))
     states = []
     for _ in range(glimpses):
-        state = model.glimpse(scene, draw(model.policy(state), generator), state).detach()
+        gaze = draw(policy(state), generator)
+        policy.observe(gaze)
+        state = model.glimpse(scene, gaze, state).detach()
         states.append(state)
     return torch.stack(states)

@@ -10,15 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from fovea import geometry
 from fovea.decoding import BadImage
 from fovea.evaluate.gazes import Gaze
-from fovea.images import Array
+from fovea.images import Array, Unopened
 from fovea.interfaces import DataSet
 from fovea.trained import GLIMPSE, Trained
+from fovea.viz.small import seen_small, shrunk
 
 _SIDE = 512  # pixels that are kept of an image for a picture; the look itself was at all of them
 
@@ -45,15 +45,15 @@ class Look:
 
 
 @torch.no_grad()
-def look(trained: Trained, image: Array, gaze: Gaze, glimpses: int, seed: int) -> Look:
-    """Look at one image S times and keep everything."""
+def look(trained: Trained, image: Array | Unopened, gaze: Gaze, glimpses: int, seed: int) -> Look:
+    """Look at one image S times and keep everything; of an image not in memory, a small one."""
     model = trained.model
     generator = torch.Generator(model.device).manual_seed(seed)
     scene = model.extractor.prepare([image], model.device)
-    state = model.initial_state(1)
+    choose, state = gaze(scene, None, generator), model.initial_state(1)
     gazes, windows, patches, answers, confidence = [], [], [], [], []
     for _ in range(glimpses):
-        point = gaze(state, None, generator)
+        point = choose(state)
         window = model.context.windows(point, scene.sizes, None)
         patch = scene.read(window)
         state = model.backbone(patch, window, state)
@@ -65,7 +65,8 @@ def look(trained: Trained, image: Array, gaze: Gaze, glimpses: int, seed: int) -
         windows.append(window[0].cpu())
         patches.append(patch[0].cpu())
     stacked = (torch.stack(gazes), torch.stack(windows), torch.stack(patches))
-    return Look(image, *stacked, answers, confidence)
+    shown = image if isinstance(image, np.ndarray) else seen_small(scene, _SIDE)
+    return Look(shown, *stacked, answers, confidence)
 
 
 def look_at_some(
@@ -81,7 +82,7 @@ def look_at_some(
         except BadImage:
             continue
         one = look(trained, image, gaze, glimpses, seed=index)
-        looks.append(replace(one, image=shrunk(image, _SIDE)))
+        looks.append(replace(one, image=shrunk(one.image, _SIDE)))
     return looks
 
 
@@ -164,17 +165,6 @@ def _frames(axes: Axes, one: Look, step: int) -> None:
         frame = Rectangle(corner, right - left, bottom - top, fill=False, edgecolor="#d62728")
         frame.set(linewidth=0.6, alpha=0.8)
         axes.add_patch(frame)
-
-
-def shrunk(image: Array, side: int) -> Array:
-    """Shrink uint8 [H, W, C] until its shorter side has at most so many pixels."""
-    H, W, C = image.shape
-    factor = side / min(H, W)
-    if factor >= 1:
-        return image
-    picture = Image.fromarray(image[:, :, 0] if C == 1 else image)
-    size = (max(1, round(W * factor)), max(1, round(H * factor)))
-    return np.asarray(picture.resize(size, Image.Resampling.BOX)).reshape(size[1], size[0], C)
 
 
 def show(axes: Axes, image: NDArray[np.float64]) -> None:

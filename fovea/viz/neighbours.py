@@ -7,8 +7,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from fovea.images import Array
-from fovea.interfaces import DataSet
-from fovea.viz.glimpses import show, shrunk
+from fovea.interfaces import DataSet, PatchExtractor
+from fovea.viz.glimpses import show
+from fovea.viz.small import small
 
 _RIGHT, _WRONG = "#2ca02c", "#d62728"
 _SIDE = 160  # pixels of an image in the picture
@@ -22,10 +23,10 @@ class Labelled:
     label: str
 
 
-def labelled(data: DataSet, index: int) -> Labelled:
+def labelled(data: DataSet, index: int, extractor: PatchExtractor) -> Labelled:
     """Read an image of a data set, and shrink it."""
     sample = data.sample(index, 0)
-    return Labelled(shrunk(sample.image, _SIDE), data.classes[sample.label])
+    return Labelled(small(sample.image, extractor, _SIDE), data.classes[sample.label])
 
 
 def draw_neighbours(rows: Sequence[tuple[Labelled, Sequence[Labelled]]], file: Path) -> None:

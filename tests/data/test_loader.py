@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+import fovea
 from fovea.data.loader import Order, all_batches, train_batches
 from fovea.decoding import BadImage
+from fovea.extract.tiles import ArraySource
 from fovea.interfaces import DataSet, Sample
 
 
@@ -26,6 +28,26 @@ class Numbered(DataSet):
         image = np.full((4 + index, 4, 1), index, np.uint8)
         image[0] = epoch
         return Sample(image, index, (0.0, 0.0, 1.0, index / 10))
+
+
+class Unopened(DataSet):
+    """The same image as a file, as a source, and in memory."""
+
+    classes = ("one", "two")
+
+    def __init__(self, file):
+        self.file = file
+        self.image = np.load(file)
+
+    def __len__(self):
+        return 3
+
+    def name(self, index):
+        return f"image {index}"
+
+    def sample(self, index, epoch):
+        images = (self.file, ArraySource(self.image, name="the source"), self.image)
+        return Sample(images[index], index - 1)
 
 
 def order(start: int = 0, stop: int = 9, seed: int = 1) -> Order:
@@ -111,3 +133,34 @@ def test_a_batch_of_bad_images_alone_is_empty():
     data.sample = lambda index, epoch: Numbered.sample(data, 3, epoch)
     batch = next(all_batches(data, 4))
     assert (batch.images, batch.names, batch.boxes, len(batch.bad)) == ([], [], None, 4)
+
+
+@pytest.fixture
+def unopened(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    np.save(tmp_path / "image.npy", image)
+    return Unopened(tmp_path / "image.npy")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_not_in_memory_reaches_the_extractor(unopened, workers):
+    pyramid = fovea.create("patch_extractor", "pyramid", patch_size=4)
+    (batch,) = all_batches(unopened, 3, workers)
+    scene = pyramid.prepare(batch.images)
+    assert scene.sizes.tolist() == [[20, 30]] * 3
+    file, source, array = scene.read(torch.tensor([[[0.4, 0.6, 1.0]]] * 3))
+    assert torch.equal(file, array)
+    assert torch.equal(source, array)
+    assert len(pyramid.prepare(batch.labelled().images)) == 2
+
+
+@pytest.mark.parametrize("extractor", ["integral", "resize"])
+@pytest.mark.parametrize(
+    ("index", "named"), [(0, "image.npy'"), (1, "the source is a ArraySource")]
+)
+def test_an_extractor_that_opens_nothing_says_what_would(unopened, extractor, index, named):
+    reader = fovea.create("patch_extractor", extractor)
+    with pytest.raises(
+        ValueError, match=rf"images\[0\]: .*{named}.*choose an extractor that opens"
+    ):
+        reader.prepare([unopened.sample(index, 0).image])

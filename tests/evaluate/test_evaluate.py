@@ -1,5 +1,7 @@
 """Evaluation: what is counted is what happened."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,11 @@ from fovea.evaluate import gazes
 from fovea.evaluate.accuracy import step_accuracy, vit_accuracy
 from fovea.evaluate.enlarge import enlarged_accuracy
 from fovea.evaluate.knn import knn_accuracy
+from fovea.evaluate.measure import gaze_sources
 from fovea.evaluate.report import table
 from fovea.interfaces import DataSet, Sample
 from fovea.model import assemble
-from fovea.recipe import ModelConfig, model_tree
+from fovea.recipe import ModelConfig, model_tree, read_recipe
 from fovea.task_head.config import LinearConfig
 from fovea.trained import Trained
 from fovea.viz.glimpses import compose, look
@@ -64,6 +67,21 @@ def test_hit_rate_counts_gazes_within_the_box(trained: Trained):
     assert hits is not None
     assert 0.3 < np.mean(hits) < 0.7
     assert always == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("policy", "ways"), [("random", {"random"}), ("gmm", {"random", "policy", "policy, greedy"})]
+)
+def test_policy_that_is_not_trained_has_rows_of_its_own_beside_random(
+    policy: str, ways: set[str], trained: Trained, tmp_path: Path
+):
+    words = [f"run_dir={tmp_path}", "policy=null", f"model.policy={policy}"]
+    recipe = read_recipe("quickstart", words)
+    sources = gaze_sources(recipe, trained.with_policy(recipe.model.policy), boxes=False)
+    assert set(sources) == ways | {"fixed centre", "centre Gaussian"}
+    scene = trained.model.prepare([Greys().sample(0, 0).image] * 200)
+    choose = sources["random"](scene, None, torch.Generator().manual_seed(0))
+    assert choose(trained.model.initial_state(200)).std(0).min() > 0.2  # uniform: 0.23
 
 
 def test_same_gaze_seed_gives_the_same_numbers(trained: Trained):

@@ -14,6 +14,10 @@ shares = st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted).map(tuple
 crops = st.builds(CropConfig, grid=st.integers(1, 5), scale=shares)
 
 
+def anywhere(scene: Scene, generator: torch.Generator) -> list[Tensor]:
+    return [torch.rand(len(scene), 2, generator=generator) for _ in range(2)]
+
+
 class Recorder(Scene):
     """Grey images of several shapes that remember where they were read."""
 
@@ -36,7 +40,7 @@ def test_no_view_reads_closer_than_the_finest_zoom(
         **{"global_crop": globe, "local_crop": local, "locals": locals, "glimpses": 2},
         augment=AugmentConfig(blur_teacher=0, blur_student=0, blur_local=0),  # they take long
     )
-    views = ViewDrawer(config, context, lambda B, g: torch.rand(B, 2, generator=g))
+    views = ViewDrawer(config, context, anywhere)
     scene, generator = Recorder(), torch.Generator().manual_seed(seed)
     views.globe(scene, generator, teacher=True)
     views.globe(scene, generator, teacher=False)
@@ -51,7 +55,7 @@ def test_the_finest_zoom_is_reached_by_the_smallest_crops() -> None:
     views = ViewDrawer(
         Seq2GlobalConfig(local_crop=CropConfig(grid=8, scale=(0.0625, 0.0625))),
         fovea.create("context_builder", "grid", grid=2),
-        lambda B, g: torch.rand(B, 2, generator=g),
+        anywhere,
     )
     scene = Recorder()
     views.locals(scene, torch.Generator().manual_seed(0))
