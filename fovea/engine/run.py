@@ -226,9 +226,12 @@ def _pretrain(config: PretrainConfig, trained: Trained) -> Pretrain:
 
 
 def _claim(run_dir: Path, recipe: Recipe) -> None:
-    """Save the resolved config with the run; refuse a folder with a run of other settings."""
+    """Save the resolved config with the run; refuse a folder with a run of other settings.
+
+    One that ended before its first step, such as by a mistake in its settings, is no such run.
+    """
     file = run_dir / "config.yaml"
-    if file.is_file():
+    if file.is_file() and _has_begun(run_dir):
         before, now = read_yaml(file), to_tree(recipe)
         changed = [key for key in _differences(before, now) if key.split(".")[0] not in _MAY_CHANGE]
         if changed:
@@ -237,6 +240,12 @@ def _claim(run_dir: Path, recipe: Recipe) -> None:
             )
     run_dir.mkdir(parents=True, exist_ok=True)
     save_text(to_yaml(recipe), file)
+
+
+def _has_begun(run_dir: Path) -> bool:
+    """Whether a stage has logged a step or saved anything."""
+    patterns = ("*/metrics.jsonl", f"*/{FILE}", "*/checkpoint-*.pt")
+    return any(file.stat().st_size for one in patterns for file in run_dir.glob(one))
 
 
 def _differences(one: Any, other: Any, where: str = "") -> list[str]:

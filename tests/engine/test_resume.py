@@ -100,6 +100,19 @@ def test_a_finished_run_is_left_as_it_is_and_other_settings_are_refused(referenc
     assert (reference / "config.yaml").read_text() == before
 
 
+def test_a_run_that_ended_before_its_first_step_may_begin_again_with_other_settings(
+    nursery, tmp_path
+):
+    folder, only = tmp_path / "run", ["probe=null", "policy=null", "pretrain.steps=1"]
+    code, _ = nursery.train(folder, *only, "model.backbone.arch=no_such_arch").finish()
+    assert code != 0
+    assert "no_such_arch" in (folder / "config.yaml").read_text()
+    code, printed = nursery.train(folder, *only).finish()
+    assert code == 0, printed
+    assert "no_such_arch" not in (folder / "config.yaml").read_text()
+    assert last_step(folder, "pretrain") == 0
+
+
 def test_a_kill_while_the_config_is_written_leaves_a_whole_one(tmp_path, monkeypatch):
     from fovea.engine import run
     from fovea.recipe import read_recipe
