@@ -16,6 +16,7 @@ BASE = {
     "schedule",
     "precision",
     "draws",
+    "gazes",
     "collective",
 }
 COMPONENTS = ("extract", "context", "backbone", "objective", "policy", "task_head", "logger")
@@ -27,6 +28,7 @@ ALLOWED = {
     "testing": BASE | {"parts", "registry"},
     "geometry": {"draws"},
     "draws": set(),
+    "gazes": {"draws", "interfaces"},
     "collective": set(),
     "images": {"decoding"},
     "decoding": set(),

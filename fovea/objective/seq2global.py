@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fovea import collective
 from fovea.config import number
-from fovea.draws import draw
+from fovea.gazes import gazes_ahead
 from fovea.interfaces import Backbone, ContextBuilder, GazePolicy, Loss, Scene, SSLObjective
 from fovea.objective.augment import check_channels
 from fovea.objective.config import Seq2GlobalConfig
@@ -112,15 +112,10 @@ class Seq2Global(SSLObjective):
             outputs.insert(1, crops.unflatten(0, (len(scene), -1)).transpose(0, 1))
         return torch.cat(outputs)
 
-    @torch.no_grad()
     def _gazes(self, scene: Scene, generator: torch.Generator) -> list[Tensor]:
-        """Ask the policy for S gazes [B, 2], all for the first state."""
-        policy, state = self.policy.begin(scene), self.student.initial_state(len(scene))
-        gazes = []
-        for _ in range(self.config.glimpses):
-            gazes.append(draw(policy(state), generator))
-            policy.observe(gazes[-1])
-        return gazes
+        """Draw the S gazes of a sequence."""
+        state = self.student.initial_state(len(scene))
+        return gazes_ahead(self.policy, scene, state, self.config.glimpses, generator)
 
     def _metrics(
         self, losses: Tensor, prediction: Tensor, targets: Tensor, spread: Tensor

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fovea import collective, geometry
-from fovea.draws import draw, uniform
+from fovea.draws import uniform
+from fovea.gazes import gazes_ahead
 from fovea.interfaces import Backbone, ContextBuilder, GazePolicy, Loss, Scene, SSLObjective
 from fovea.objective.views import View
 from fovea.precision import full_precision
@@ -86,20 +87,11 @@ class Distill(SSLObjective):
         """Read the teacher's view and S glimpses of each image: S + 1 views with R = B."""
         crop = self.config.view
         view = geometry.draw_crops(scene.sizes, crop.grid, crop.scale, 1, generator)[:, 0]
-        gazes = self._gazes(scene, generator)
+        state = self.student.initial_state(len(scene))
+        gazes = gazes_ahead(self.policy, scene, state, self.config.glimpses, generator)
         windows = [view, *(self.context.windows(one, scene.sizes, generator) for one in gazes)]
         patches = scene.read(torch.cat(windows, 1)).split([one.shape[1] for one in windows], 1)
         return [View(*one) for one in zip(patches, windows, strict=True)]
-
-    @torch.no_grad()
-    def _gazes(self, scene: Scene, generator: torch.Generator) -> list[Tensor]:
-        """Ask the policy for S gazes [B, 2], all for the first state, as ``dino_seq2global``."""
-        policy, state = self.policy.begin(scene), self.student.initial_state(len(scene))
-        gazes = []
-        for _ in range(self.config.glimpses):
-            gazes.append(draw(policy(state), generator))
-            policy.observe(gazes[-1])
-        return gazes
 
     def _ask(self, scene: Scene, view: View, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw Q places of the teacher's map: windows [B, Q, 3], features [B, Q, features]."""

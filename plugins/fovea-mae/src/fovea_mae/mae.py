@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fovea import collective, geometry
-from fovea.draws import draw
+from fovea.gazes import gazes_ahead
 from fovea.interfaces import Backbone, ContextBuilder, GazePolicy, Loss, Scene, SSLObjective
 from fovea.objective.views import View
 from fovea_mae.config import MaeConfig
@@ -79,20 +79,11 @@ class MaskedAutoencoder(SSLObjective):
         """Read a global view and S glimpses of each image: S + 1 views with R = B."""
         crop = self.config.global_crop
         globe = geometry.draw_crops(scene.sizes, crop.grid, crop.scale, 1, generator)[:, 0]
-        gazes = self._gazes(scene, generator)
+        state = self.student.initial_state(len(scene))
+        gazes = gazes_ahead(self.policy, scene, state, self.config.glimpses, generator)
         windows = [globe, *(self.context.windows(one, scene.sizes, generator) for one in gazes)]
         patches = scene.read(torch.cat(windows, 1)).split([one.shape[1] for one in windows], 1)
         return [View(*one) for one in zip(patches, windows, strict=True)]
-
-    @torch.no_grad()
-    def _gazes(self, scene: Scene, generator: torch.Generator) -> list[Tensor]:
-        """Ask the policy for S gazes [B, 2], all for the first state, as ``dino_seq2global``."""
-        policy, state = self.policy.begin(scene), self.student.initial_state(len(scene))
-        gazes = []
-        for _ in range(self.config.glimpses):
-            gazes.append(draw(policy(state), generator))
-            policy.observe(gazes[-1])
-        return gazes
 
     def _follow(self, sequence: list[View], state: Tensor) -> list[Tensor]:
         """See a sequence -> state [B, K, D] after each glimpse; no gradient runs through time."""
