@@ -32,7 +32,10 @@ class BatchGenerator(torch.Generator):
 def uniform(
     shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype = torch.float64
 ) -> Tensor:
-    """Draw from 0..1: shape [R, ...], where each of the B images has the next R / B rows."""
+    """Draw from 0..1: shape [R, ...], where each of the B images has the next R / B rows.
+
+    The numbers are on the generator's device: a seed of a CPU generator means the same everywhere.
+    """
     return _rows(torch.rand, shape, generator, dtype)
 
 
@@ -94,13 +97,14 @@ def _independent(distribution: "Independent[Distribution]", generator: torch.Gen
 @_sample.register
 def _uniform(distribution: Uniform, generator: torch.Generator) -> Tensor:
     low, high = distribution.low, distribution.high
-    return low + (high - low) * uniform(tuple(low.shape), generator, low.dtype)
+    return low + (high - low) * uniform(tuple(low.shape), generator, low.dtype).to(low.device)
 
 
 @_sample.register
 def _normal(distribution: Normal, generator: torch.Generator) -> Tensor:
     mean: Tensor = distribution.mean
-    return mean + distribution.stddev * normal(tuple(mean.shape), generator, mean.dtype)
+    drawn = normal(tuple(mean.shape), generator, mean.dtype).to(mean.device)
+    return mean + distribution.stddev * drawn
 
 
 @_sample.register
@@ -108,6 +112,6 @@ def _mixture(distribution: MixtureSameFamily, generator: torch.Generator) -> Ten
     """Choose a component by its cumulative probability, then sample it."""
     samples: Tensor = _sample(distribution.component_distribution, generator)  # [R, M, ...]
     below = distribution.mixture_distribution.probs.cumsum(-1)  # [R, M]
-    drawn = uniform((len(below), 1), generator, below.dtype)
+    drawn = uniform((len(below), 1), generator, below.dtype).to(below.device)
     chosen = (below[:, :-1] <= drawn).sum(1)  # [R]; without the last: rounding may keep it below 1
     return samples[torch.arange(len(chosen), device=chosen.device), chosen]

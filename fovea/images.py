@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from functools import singledispatch
+from math import prod
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -32,14 +33,64 @@ class Source:
     name: str
 
 
+class Packed(Sequence[Array]):
+    """A batch of images of any sizes in one buffer, one after the other; a sequence of arrays.
+
+    One buffer reaches a GPU in one copy, and is shared by processes as a whole.
+
+    Args:
+        pixels: uint8 [sum of H * W * C].
+        shapes: (H, W, C) of each image; C is the same for all.
+
+    Raises:
+        ValueError: the buffer does not hold these images.
+    """
+
+    def __init__(self, pixels: Tensor, shapes: Sequence[tuple[int, int, int]]):
+        sizes = [prod(shape) for shape in shapes]
+        if pixels.dtype != torch.uint8 or pixels.shape != (sum(sizes),):
+            found = f"{_name(pixels.dtype)} {list(pixels.shape)}"
+            raise ValueError(f"packed images need uint8 [{sum(sizes)}], got {found}")
+        if len({shape[2] for shape in shapes}) > 1:
+            raise ValueError("packed images need one number of channels for all")
+        self.pixels, self.shapes, self._sizes = pixels, list(shapes), sizes
+
+    @classmethod
+    def of(cls, images: Sequence[Array]) -> "Packed":
+        """Copy arrays uint8 [H, W, C] into one buffer."""
+        pixels = np.concatenate([image.ravel() for image in images])
+        shapes = [(int(H), int(W), int(C)) for H, W, C in (image.shape for image in images)]
+        return cls(torch.from_numpy(pixels), shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Array]: ...
+    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
+        views = self.tensors()[index]
+        return [one.numpy() for one in views] if isinstance(views, list) else views.numpy()
+
+    def tensors(self) -> list[Tensor]:
+        """View each image where the buffer is: uint8 [H, W, C]."""
+        parts = self.pixels.split(self._sizes)
+        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Packed":
+        """Move the buffer."""
+        return Packed(self.pixels.to(device, non_blocking=non_blocking), self.shapes)
+
+
 Unopened: TypeAlias = str | Path | Source
 """An image that is not in memory. Extractors that read in parts open it; others refuse it."""
 
 Picture: TypeAlias = Image.Image | NDArray[Any] | Tensor
 Images: TypeAlias = Picture | Unopened | Sequence[Picture | Unopened]
 """A PIL image, a numpy array [H, W, C] or [H, W], a torch tensor [C, H, W] or [H, W], of a dtype of
-``WHITE``; what an extractor opens itself; a list or tuple of those, of any sizes; or a batch, numpy
-[B, H, W, C] or torch [B, C, H, W]."""
+``WHITE``; what an extractor opens itself; a list or tuple of those, of any sizes; a batch, numpy
+[B, H, W, C] or torch [B, C, H, W]; or images that are ``Packed``."""
 
 
 def as_images(images: Images, channels: int | None = None) -> list[Tensor]:
@@ -59,8 +110,12 @@ def as_images(images: Images, channels: int | None = None) -> list[Tensor]:
             range of values.
         BadImage: Pillow cannot decode or convert a PIL image.
     """
-    given = listed(images)
-    tensors = [_image(given[i], channels, f"images[{i}]") for i in range(len(given))]
+    if isinstance(images, Packed):
+        views = enumerate(images.tensors())
+        tensors = [_with_channels(one, channels, f"images[{i}]") for i, one in views]
+    else:
+        given = listed(images)
+        tensors = [_image(given[i], channels, f"images[{i}]") for i in range(len(given))]
     if not tensors:
         raise ValueError("images is empty; expected at least one image")
     for i, tensor in enumerate(tensors):
@@ -77,7 +132,7 @@ def as_images(images: Images, channels: int | None = None) -> list[Tensor]:
 
 def listed(images: object) -> Sequence[object]:
     """List what is one image, a batch, or a list already."""
-    if isinstance(images, list | tuple):
+    if isinstance(images, list | tuple | Packed):
         return images
     if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
         return list(images)

@@ -52,7 +52,8 @@ def clip_gradients(stage: Stage, greatest: float) -> torch.Tensor:
     parts = [list(module.parameters()) for module in stage.clipped()]
     known = {parameter for part in parts for parameter in part}
     parts.append([one for one in stage.parameters() if one not in known])
-    norms = [torch.nn.utils.clip_grad_norm_(part, greatest) for part in parts if part]
+    trained = [[one for one in part if one.grad is not None] for part in parts]
+    norms = [torch.nn.utils.clip_grad_norm_(part, greatest) for part in trained if part]
     whole = [norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]
     norm: torch.Tensor = torch.linalg.vector_norm(torch.stack([one.float() for one in whole]))
     return norm
