@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fovea.testing.randomness import drawn_from, seeded
 from fovea.testing.rules import Broken, Rule, Subject, expect
+from fovea.testing.second_device import second_device
 
 Outputs = Mapping[str, Tensor]
 
@@ -24,11 +25,6 @@ class ModuleSubject(Subject):
     def build(self, seed: int = 0, **sizes: Any) -> Any:
         """Build it, in evaluation mode."""
         return super().build(seed, **sizes).eval()
-
-
-def devices() -> list[str]:
-    """Name the devices besides the CPU."""
-    return ["cuda"] if torch.cuda.is_available() else []
 
 
 def can_be_built_again(subject: ModuleSubject) -> None:
@@ -68,11 +64,11 @@ def survives_bfloat16(subject: ModuleSubject) -> None:
 
 
 def works_on_a_device(subject: ModuleSubject) -> None:
-    """On a GPU, where there is one, outputs are where the inputs are."""
-    for device in devices():
-        module = subject.build().to(device)
-        for name, value in subject.outputs(module, device).items():
-            expect(value.device.type == device, f"{name} is on {value.device}")
+    """On a GPU, or the kit's stand-in for one, outputs are where the inputs are."""
+    module = subject.build()
+    with second_device() as device:
+        for name, value in subject.outputs(module.to(device), device.type).items():
+            expect(value.device == device, f"{name} is on {value.device}")
 
 
 def expect_equal(found: Outputs, wanted: Outputs, where: str) -> None:

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from testing.strangers import Settings, assert_caught, assert_passes, registered
+from testing.strangers import Settings, assert_caught, assert_passes
 from torch import Tensor, nn
 
 from fovea.config import Section
 from fovea.draws import draw
 from fovea.interfaces import Backbone, ContextBuilder, GazePolicy, Loss, Scene, SSLObjective
 from fovea.testing import ssl_objective as rules
-from fovea.testing.rules import Rule, check
+from fovea.testing.rules import Rule
 from fovea.testing.settings import RULES as SETTINGS
 
 
@@ -87,6 +87,13 @@ def built_with(change: Any) -> type:
     return made(__init__=construct)
 
 
+def forgets(self: Plain, progress: float) -> None:
+    """Move the teacher by numbers that were left on the CPU."""
+    Plain.update(self, progress)
+    for weight in self.teacher.parameters():
+        weight.data.add_(torch.zeros(weight.shape))
+
+
 def grows(self: Plain, progress: float) -> None:
     """Carry a number from step to step that no checkpoint has."""
     Plain.update(self, progress)
@@ -133,6 +140,9 @@ BROKEN: list[tuple[type, Rule]] = [
     (made(update=grows, forward=grown), rules.resumes_exactly),
     (total(lambda self, loss, p: 2 * loss.detach() - loss), rules.learns),
     (total(overflows), rules.survives_bfloat16),
+    (total(lambda self, loss, p: loss.cpu()), rules.works_on_a_device),
+    (total(lambda self, loss, p: (loss + torch.zeros(2)).mean()), rules.works_on_a_device),
+    (made(update=forgets), rules.works_on_a_device),
 ]  # fmt: skip
 
 
@@ -146,12 +156,4 @@ def test_a_broken_one_is_caught(target: type, rule: Rule) -> None:
 
 
 def test_every_rule_has_one_that_breaks_it() -> None:
-    tested = {rule for _, rule in BROKEN} | {rules.works_on_a_device}
-    assert tested | set(SETTINGS) == set(rules.RULES)
-
-
-def test_a_loss_elsewhere_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "devices", lambda: ["cpu"])
-    target, seen = total(lambda self, loss, p: loss.to("meta")), r"but it is on meta$"
-    with registered("ssl_objective", target) as name, pytest.raises(AssertionError, match=seen):
-        check(rules.Objective(name, {}), [rules.works_on_a_device])
+    assert {rule for _, rule in BROKEN} | set(SETTINGS) == set(rules.RULES)

@@ -68,7 +68,8 @@ def normal(mean: Tensor, std: float = 0.2) -> Distribution:
 
 
 def closer(self: Plain, scene: Scene) -> Plain:
-    scene.read(torch.tensor([[[0.5, 0.5, 1.0]]]).double().expand(len(scene), 1, 3))
+    window = torch.tensor([[[0.5, 0.5, 1.0]]], device=scene.sizes.device).double()
+    scene.read(window.expand(len(scene), 1, 3))
     return Plain.begin(self, scene)
 
 
