@@ -68,7 +68,7 @@ class Distill(SSLObjective):
             "error_of_mean": truth.square().mean(),  # of a head that tells the mean and no more
             "cosine_last_glimpse": likeness[-1],
         }
-        images = collective.total(torch.tensor(float(len(scene)), device=errors.device))
+        images = collective.total(torch.full((), float(len(scene)), device=errors.device))
         share = len(scene) * collective.world() / images  # 1, unless images of a batch are bad
         return Loss(
             errors.mean() * share,

@@ -38,7 +38,7 @@ def standardise(features: Tensor) -> Tensor:
     of large or constant values count no more than others (our choice).
     """
     rows = features.float().flatten(0, 1)
-    count = collective.total(torch.tensor(float(len(rows)), device=rows.device))
+    count = collective.total(torch.full((), float(len(rows)), device=rows.device))
     centred = rows - collective.total(rows.sum(0)) / count
     variance = collective.total(centred.square().sum(0)) / count
     return (centred / (variance + _LEAST_VARIANCE).sqrt()).view_as(features)

@@ -52,13 +52,18 @@ class Teacher:
             ValueError: the images' sides are no multiples of the model's patch side.
         """
         self._check_side(*images.shape[-2:])
-        self.model.to(images.device)
+        self._move(images.device)
         colour = images.expand(-1, 3, -1, -1)
-        pixels = (colour - self._mean.to(images)) / self._std.to(images)
+        pixels = (colour - self._mean) / self._std
         maps: list[Tensor] = self.model.forward_intermediates(
             pixels, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
         )
         return maps[-1].float()
+
+    def _move(self, device: torch.device) -> None:
+        """Go to a device once, and stay there."""
+        self.model.to(device)
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
 
     def digest(self) -> Tensor:
         """Tell its weights from any others: sha256 of their names and bytes, uint8 [32]."""

@@ -60,7 +60,7 @@ class MaskedAutoencoder(SSLObjective):
             "error_last_glimpse": errors[-1],
             "error_of_mean": torch.cat(flat, 1),  # of telling each patch's mean and no more
         }
-        images = collective.total(torch.tensor(float(len(scene)), device=errors[0].device))
+        images = collective.total(torch.full((), float(len(scene)), device=errors[0].device))
         share = len(scene) * collective.world() / images  # 1, unless images of a batch are bad
         return Loss(
             torch.cat(errors, 1).mean() * share,

@@ -34,14 +34,15 @@ class Polar(ContextBuilder):
         from ``zoom``; without, it is ``zoom_eval``.
         """
         B, device = len(gaze), gaze.device
+        self.offsets, self.zooms = self.offsets.to(device), self.zooms.to(device)  # moved once
         if generator is None:
             inner = torch.full((B,), self.config.zoom_eval, dtype=torch.float64, device=device)
         else:
             inner = geometry.draw_uniform((B,), self.config.zoom, generator).to(device)
         side = geometry.window_sides(inner[:, None], sizes)[..., None]  # [B, 1, 1] pixels
         width_height = sizes.flip(1).double()[:, None]  # [B, 1, 2]
-        centres = gaze.double()[:, None] + self.offsets.to(device) * side / width_height
-        zoom = inner[:, None] + self.zooms.to(device)  # [B, N]
+        centres = gaze.double()[:, None] + self.offsets * side / width_height
+        zoom = inner[:, None] + self.zooms  # [B, N]
         return torch.cat([centres, zoom[..., None]], dim=-1)
 
 
