@@ -21,11 +21,11 @@ from fovea.extract.table import (
     Buffers,
     build_tables,
     choose_builder,
-    is_installed,
     scan_tables,
 )
 from fovea.images import WHITE, Images, as_images
 from fovea.interfaces import PatchExtractor, Scene
+from fovea.kernels import interprets_triton, is_installed, runs_triton
 from fovea.precision import full_precision
 
 Mode = Literal["exact", "nearest"]
@@ -103,7 +103,7 @@ def choose_reader(setting: Literal["auto", "numba", "triton", "torch"], table: T
     device = table.device.type
     compiled: Reader = "triton" if device == "cuda" else "numba"
     if setting == "auto":
-        usable = is_installed(compiled) and device in ("cpu", "cuda")
+        usable = runs_triton(table.device) if device == "cuda" else is_installed("numba")
         return compiled if usable and table.dtype == torch.int32 else "torch"
     if setting == "torch" or table.dtype != torch.int32:
         return "torch"
@@ -112,15 +112,9 @@ def choose_reader(setting: Literal["auto", "numba", "triton", "torch"], table: T
         raise ValueError(f"extractor.reader: {setting} is not installed; {extra[setting]}")
     if setting == "numba" and device != "cpu":
         raise ValueError(f"extractor.reader: numba reads on the CPU, not on {device}; choose auto")
-    if setting == "triton" and device != "cuda" and not _interprets_triton():
+    if setting == "triton" and device != "cuda" and not interprets_triton():
         raise ValueError(f"extractor.reader: triton reads on CUDA, not on {device}; choose auto")
     return setting
-
-
-def _interprets_triton() -> bool:
-    from triton import knobs  # slow to import
-
-    return bool(knobs.runtime.interpret)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,6 @@ A table is stored as [(H+1) * (W+1), C], row by row, the channels of a pixel sid
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from importlib.util import find_spec
 from itertools import groupby
 from threading import Lock
 from typing import Any, Literal
@@ -23,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+
+from fovea.kernels import is_installed
 
 Builder = Literal["cv2", "torch"]
 
@@ -39,12 +39,6 @@ _CV2_CHANNELS = 512  # OpenCV knows no more
 _MANY = 2**18  # pixels of a batch from which threads are worth starting
 _GROUP = 64  # images of one size that are scanned at once on a GPU: bounds the memory beside it
 _SPARE = 16  # a buffer this much larger than what is needed is given back to the system
-
-
-@cache
-def is_installed(package: str) -> bool:
-    """Say whether a package can be imported; to look it up takes as long as a small table."""
-    return find_spec(package) is not None
 
 
 def choose_builder(setting: Literal["auto", "cv2", "torch"]) -> Builder:

@@ -1,0 +1,31 @@
+"""Which compiled kernels can run, and where; without them plain torch does the same."""
+
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+
+_OLDEST = (7, 0)  # compute capability that triton compiles for
+
+
+@cache
+def is_installed(package: str) -> bool:
+    """Say whether a package can be imported; to look it up takes as long as a small table."""
+    return find_spec(package) is not None
+
+
+def runs_triton(device: torch.device) -> bool:
+    """Say whether kernels of triton run on a device: a recent GPU, or any, where they interpret."""
+    if not is_installed("triton"):
+        return False
+    return interprets_triton() or (
+        device.type == "cuda" and torch.cuda.get_device_capability(device) >= _OLDEST
+    )
+
+
+@cache
+def interprets_triton() -> bool:
+    """Say whether triton interprets kernels on the CPU, as TRITON_INTERPRET=1 asks it to."""
+    from triton import knobs  # slow to import
+
+    return bool(knobs.runtime.interpret)
