@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from waiting import META, MetaOnly
 
 from fovea.objective import changes
 from fovea.objective.augment import augment
@@ -175,3 +176,14 @@ def test_autocast_changes_nothing():
     plain, _ = applied(patches, windows, jitter=1.0, hue=0.2, blur=1.0)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(applied(patches, windows, jitter=1.0, hue=0.2, blur=1.0)[0], plain)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_changes_wait_for_no_device(channels):
+    patches, (sigma, turn), yes = torch.rand(6, 4, channels, 8, 8), torch.rand(2, 6), torch.ones(6)
+    patches, sigma, turn, yes = (one.to(META) for one in (patches, sigma, turn, yes.bool()))
+    with MetaOnly():
+        colour = changes.Colour(sigma, changes.hue_matrix(turn), yes) if channels == 3 else None
+        blur = changes.blur_matrix(sigma, yes, 8)
+        everything = changes.Changes(yes, sigma, sigma, colour, blur, yes)
+        assert changes.change(patches, everything).shape == patches.shape

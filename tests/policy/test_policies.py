@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from waiting import META, MetaOnly
 
 from fovea.draws import draw
 from fovea.policy.config import MixtureConfig, RandomConfig
@@ -156,3 +157,15 @@ def test_advantages_ignore_shift_and_scale_of_an_images_rewards():
 def test_equal_rewards_give_no_advantage(reward, traces):
     values = advantages(torch.full((2, traces, 4), reward))
     assert values.abs().max() < 0.1  # rounding, of 1e-8, over epsilon
+
+
+def test_a_glimpse_of_a_policy_waits_for_no_device():
+    learned, anywhere = mixture(depth=2).to(META), RandomGaze(RandomConfig(), **SIZES)
+    seen, gaze = state().to(META), torch.rand(4, 2).to(META)
+    with MetaOnly():
+        for policy in (learned, anywhere):
+            assert policy(seen).log_prob(gaze).shape == (4,)
+            assert policy.best(seen).shape == (4, 2)
+        learned.anneal(0.5)
+        returns = discounted_returns(torch.rand(2, 3, 4, device=META), 0.9)
+        assert advantages(returns).shape == (2, 3, 4)
