@@ -154,14 +154,28 @@ def test_a_gpu_changes_what_the_cpu_changes(C: int, P: int) -> None:
 
 @gpu
 @pytest.mark.gpu
-def test_a_gpu_draws_and_augments_without_waiting() -> None:
+def test_a_gpu_draws_and_augments_by_the_kernels_without_waiting() -> None:
+    from fovea.objective import augment_kernel
+
     patches, generator = noise(8, 4, 3, 16, "cuda"), torch.Generator("cuda").manual_seed(0)
     windows = torch.rand(8, 4, 3, dtype=torch.float64, device="cuda")
-    arguments = (patches, windows, STRONG, 0.5, 0.5, generator)
-    augment(*arguments)  # compiles
+    settings = (STRONG, 0.5, 0.5, generator)
+    wanted = augment_kernel.change(patches, draw_changes(8, 3, 16, *settings))  # and compiles
+    generator.manual_seed(0)
     mode = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        augment(*arguments)
+        found, _ = augment(patches, windows, *settings)
     finally:
         torch.cuda.set_sync_debug_mode(mode)
+    assert torch.equal(found, wanted)
+
+
+@gpu
+@pytest.mark.gpu
+def test_a_gpu_keeps_the_gradient_where_patches_want_one() -> None:
+    patches = noise(2, 2, 3, 8, "cuda").requires_grad_()
+    windows = torch.rand(2, 2, 3, dtype=torch.float64, device="cuda")
+    generator = torch.Generator("cuda").manual_seed(0)
+    augment(patches, windows, STRONG, 0.5, 0.0, generator)[0].sum().backward()
+    assert patches.grad is not None
