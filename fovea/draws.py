@@ -79,7 +79,11 @@ def _rows(
 
 @singledispatch
 def _sample(distribution: Distribution, generator: torch.Generator) -> Tensor:
-    """Sample what is known by its seed only."""
+    """Sample what is known by its seed only.
+
+    The host needs the seed, so it waits for a GPU here: a policy that is to be fast there returns
+    one of the distributions below.
+    """
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     device = distribution.mean.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

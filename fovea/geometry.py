@@ -47,8 +47,7 @@ def multizoom(gaze: Tensor, zooms: Tensor) -> Tensor:
     """Lay concentric windows: gaze [B, 2], zooms [L] -> windows [B, L, 3]. Paper, section 2.3."""
     B, L = len(gaze), len(zooms)
     centres = gaze.double()[:, None, :].expand(B, L, 2)
-    zoom = zooms.to(gaze.device).double()[None, :, None].expand(B, L, 1)
-    return torch.cat([centres, zoom], dim=2)
+    return torch.cat([centres, zooms.double()[None, :, None].expand(B, L, 1)], dim=2)
 
 
 def grid(centre: Tensor, zoom: Tensor, n: int, sizes: Tensor) -> Tensor:
@@ -57,12 +56,21 @@ def grid(centre: Tensor, zoom: Tensor, n: int, sizes: Tensor) -> Tensor:
     Row by row from the top left; one zoom for all windows of an image.
     """
     B = len(centre)
-    offset = torch.arange(n, dtype=torch.float64, device=centre.device) - (n - 1) / 2
-    down, right = torch.meshgrid(offset, offset, indexing="ij")
-    cells = torch.stack([right, down], dim=-1).reshape(1, n * n, 2)
-    side = window_sides(zoom[:, None], sizes)[:, :, None]  # [B, 1, 1] pixels
-    centres = centre.double()[:, None, :] + cells * side / _width_height(sizes)[:, None, :]
+    centres = around(centre, grid_cells(n, centre.device), zoom, sizes)
     return torch.cat([centres, zoom.double()[:, None, None].expand(B, n * n, 1)], dim=2)
+
+
+def grid_cells(n: int, device: torch.device | None = None) -> Tensor:
+    """Place n x n adjacent windows about 0, in units of their side, row by row -> [n*n, 2]."""
+    offset = torch.arange(n, dtype=torch.float64, device=device) - (n - 1) / 2
+    down, right = torch.meshgrid(offset, offset, indexing="ij")
+    return torch.stack([right, down], dim=-1).reshape(n * n, 2)
+
+
+def around(centre: Tensor, cells: Tensor, zoom: Tensor, sizes: Tensor) -> Tensor:
+    """Go from centre [B, 2] by cells [N, 2], in sides of a window of zoom [B] -> [B, N, 2]."""
+    side = window_sides(zoom[:, None], sizes)[:, :, None]  # [B, 1, 1] pixels
+    return centre.double()[:, None, :] + cells * side / _width_height(sizes)[:, None, :]
 
 
 def vit_grid(n: int, sizes: Tensor) -> Tensor:
@@ -130,11 +138,11 @@ def window_edges(windows: Tensor, sizes: Tensor) -> Tensor:
 
 def coverage(windows: Tensor, sizes: Tensor) -> Tensor:
     """Measure the share of each window's area that lies inside its image: [B, N, 3] -> [B, N]."""
-    edges = window_edges(windows, sizes)
     limit = _width_height(sizes)[:, None, :]
-    low, high = edges[..., :2].clamp(min=0), torch.minimum(edges[..., 2:], limit)
-    inside = (high - low).clamp(min=0).prod(-1)
-    return inside / window_sides(windows[..., 2], sizes) ** 2
+    side, centre = window_sides(windows[..., 2], sizes), windows[..., :2].double() * limit
+    half = side[..., None] / 2
+    low, high = (centre - half).clamp(min=0), torch.minimum(centre + half, limit)
+    return (high - low).clamp(min=0).prod(-1) / side**2
 
 
 def cells(windows: Tensor, sizes: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:

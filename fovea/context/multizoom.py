@@ -5,6 +5,7 @@ from torch import Tensor
 
 from fovea import geometry
 from fovea.context.config import MultiZoomConfig
+from fovea.context.constant import Constant
 from fovea.interfaces import ContextBuilder
 
 
@@ -14,10 +15,10 @@ class MultiZoom(ContextBuilder):
     Config = MultiZoomConfig
 
     def __init__(self, config: MultiZoomConfig):
-        self.zooms = torch.tensor(config.zooms, dtype=torch.float64)
+        self.zooms = Constant(torch.tensor(config.zooms, dtype=torch.float64))
         self.num_windows = len(config.zooms)
         self.finest_zoom = max(config.zooms)
 
     def windows(self, gaze: Tensor, sizes: Tensor, generator: torch.Generator | None) -> Tensor:
         """Lay out windows: gaze [B, 2] -> [B, L, 3]; nothing is random."""
-        return geometry.multizoom(gaze, self.zooms)
+        return geometry.multizoom(gaze, self.zooms.on(gaze.device))

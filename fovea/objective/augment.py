@@ -6,16 +6,17 @@ averaging that made the patch; solarize and blur do not, so they are those of th
 choice): the blur does not look beyond a patch's edge.
 """
 
+from functools import cache
+from importlib.util import find_spec
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fovea import geometry
 from fovea.draws import uniform
+from fovea.objective.changes import Changes, Colour, blur_matrix, change, hue_matrix
 from fovea.objective.config import AugmentConfig
 from fovea.precision import full_precision
-
-_LUMA = (0.299, 0.587, 0.114)
 
 
 @full_precision()
@@ -35,28 +36,43 @@ def augment(
         config: strengths and probabilities.
         blur: probability of blur for this kind of view.
         solarize: probability of inverting what is above 0.5, for this kind of view.
-        generator: draws everything.
+        generator: draws everything, on the device of the patches.
     """
-    R, C = len(patches), patches.shape[2]
+    R, _, C, P, _ = patches.shape
+    changes = draw_changes(R, C, P, config, blur, solarize, generator)
+    if _is_for_kernel(patches):
+        from fovea.objective import augment_kernel
+
+        patches = augment_kernel.change(patches, changes)
+    else:
+        patches = change(patches, changes)
+    return patches, geometry.mirror(windows, changes.flipped)
+
+
+def draw_changes(
+    R: int,
+    C: int,
+    P: int,
+    config: AugmentConfig,
+    blur: float,
+    solarize: float,
+    generator: torch.Generator,
+) -> Changes:
+    """Draw what happens to R views of patches [C, P, P]; the other arguments are ``augment``'s.
+
+    The sigma of the blur is in pixels of a 224-pixel view of 16 x 16 patches.
+    """
     flipped = _happens(R, config.flip, generator)
-    windows = geometry.mirror(windows, flipped)
-    patches = torch.where(_rows(flipped), patches.flip(-1), patches)
     jitter = _happens(R, config.jitter, generator)
-    patches = _brightness(patches, _factor(R, config.brightness, jitter, generator))
-    patches = _contrast(patches, _factor(R, config.contrast, jitter, generator))
-    if C == 3:
-        patches = _saturation(patches, _factor(R, config.saturation, jitter, generator))
-        turn = geometry.draw_uniform((R,), (-config.hue, config.hue), generator)
-        patches = _hue(patches, torch.where(jitter, turn, 0.0))
-        grey = _happens(R, config.grayscale, generator)
-        patches = _saturation(patches, torch.where(grey, 0.0, 1.0))
+    brightness = _factor(R, config.brightness, jitter, generator)
+    contrast = _factor(R, config.contrast, jitter, generator)
+    colour = _draw_colour(R, config, jitter, generator) if C == 3 else None
+    matrix = None
     if blur:
-        sigma = geometry.draw_uniform((R,), (0.1, 2.0), generator)
-        patches = _blur(patches, sigma, _happens(R, blur, generator))
-    if solarize:
-        inverted = torch.where(patches >= 0.5, 1 - patches, patches)
-        patches = torch.where(_rows(_happens(R, solarize, generator)), inverted, patches)
-    return patches, windows
+        sigma = geometry.draw_uniform((R,), (0.1, 2.0), generator).float() * P / 16
+        matrix = blur_matrix(sigma, _happens(R, blur, generator), P)
+    solarized = _happens(R, solarize, generator) if solarize else None
+    return Changes(flipped, brightness, contrast, colour, matrix, solarized)
 
 
 def check_channels(config: AugmentConfig, channels: int) -> None:
@@ -70,74 +86,33 @@ def check_channels(config: AugmentConfig, channels: int) -> None:
             )
 
 
+def _is_for_kernel(patches: Tensor) -> bool:
+    """Say whether the kernels can change these patches: they take plain float32 on CUDA.
+
+    They keep no gradient; and a subclass of Tensor need not have its numbers where it says.
+    """
+    plain = type(patches) is Tensor and patches.dtype == torch.float32
+    return plain and patches.is_cuda and not patches.requires_grad and _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
+def _draw_colour(
+    R: int, config: AugmentConfig, jitter: Tensor, generator: torch.Generator
+) -> Colour:
+    saturation = _factor(R, config.saturation, jitter, generator)
+    turn = geometry.draw_uniform((R,), (-config.hue, config.hue), generator)
+    hue = hue_matrix(torch.where(jitter, turn, 0.0).float())
+    return Colour(saturation, hue, _happens(R, config.grayscale, generator))
+
+
 def _happens(R: int, probability: float, generator: torch.Generator) -> Tensor:
     return uniform((R,), generator, torch.float32) < probability
 
 
 def _factor(R: int, strength: float, where: Tensor, generator: torch.Generator) -> Tensor:
     drawn = geometry.draw_uniform((R,), (1 - strength, 1 + strength), generator)
-    return torch.where(where, drawn, 1.0)
-
-
-def _rows(values: Tensor) -> Tensor:
-    """Broadcast one value per view [R] over its patches; numbers become float32."""
-    values = values if values.dtype == torch.bool else values.float()
-    return values.view(-1, 1, 1, 1, 1)
-
-
-def _brightness(patches: Tensor, factor: Tensor) -> Tensor:
-    return patches.mul_(_rows(factor)).clamp_(0, 1)
-
-
-def _contrast(patches: Tensor, factor: Tensor) -> Tensor:
-    mean = _luma(patches.mean(dim=(1, 3, 4), keepdim=True))  # [R, 1, 1, 1, 1]
-    return patches.lerp_(mean, 1 - _rows(factor)).clamp_(0, 1)
-
-
-def _saturation(patches: Tensor, factor: Tensor) -> Tensor:
-    return patches.lerp_(_luma(patches), 1 - _rows(factor)).clamp_(0, 1)
-
-
-def _luma(patches: Tensor) -> Tensor:
-    """Brightness of colour [R, N, 3, P, P] -> [R, N, 1, P, P]; other channels are averaged."""
-    if patches.shape[2] != 3:
-        return patches.mean(2, keepdim=True)
-    red, green, blue = (weight * patches[:, :, [i]] for i, weight in enumerate(_LUMA))
-    return red.add_(green).add_(blue)
-
-
-def _hue(patches: Tensor, turn: Tensor) -> Tensor:
-    """Turn colours about the grey axis by ``turn`` of a full circle (Rodrigues' rotation)."""
-    angle = turn.float() * 2 * torch.pi
-    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    grey = torch.full((3, 3), 1 / 3, device=patches.device)
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=patches.device) / 3**0.5
-    identity = torch.eye(3, device=patches.device)
-    matrix = cos * identity + sin * cross + (1 - cos) * grey  # [R, 3, 3]
-    return torch.einsum("rij,rnjhw->rnihw", matrix, patches).clamp_(0, 1)
-
-
-def _blur(patches: Tensor, sigma: Tensor, where: Tensor) -> Tensor:
-    """Blur each patch by a Gaussian of sigma pixels for a 224-pixel view of 16 x 16 patches.
-
-    Beyond a patch's edge its last pixels are repeated. A patch X becomes M X M', where M weighs the
-    pixels of a row or column: matrix products take a fifth of the time of convolutions.
-    """
-    R, N, C, P, _ = patches.shape
-    M = _weights(sigma.float() * P / 16, where, P)  # [R, P, P]
-    rows = patches.reshape(R, N * C * P, P) @ M.mT
-    blurred: Tensor = M[:, None] @ rows.view(R, N * C, P, P)
-    return blurred.view(R, N, C, P, P)
-
-
-def _weights(sigma: Tensor, where: Tensor, P: int) -> Tensor:
-    """Weigh P pixels for each of P blurred ones: sigma [R], where [R] -> [R, P, P]."""
-    reach = min(P - 1, 4)
-    steps = torch.arange(-reach, reach + 1, device=sigma.device)
-    kernel = torch.exp(-0.5 * (steps / sigma[:, None]) ** 2)
-    kernel = torch.where(where[:, None], kernel, (steps == 0).float())
-    kernel = kernel / kernel.sum(1, keepdim=True)  # [R, K]
-    pixels = torch.arange(P, device=sigma.device)
-    reached = (pixels[:, None] + steps).clamp(0, P - 1)  # [P, K]
-    taken = F.one_hot(reached, P).float()  # [P, K, P]
-    return torch.einsum("rk,pkq->rpq", kernel, taken)
+    return torch.where(where, drawn, 1.0).float()

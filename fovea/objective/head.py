@@ -56,7 +56,7 @@ class SharedBatchNorm(nn.BatchNorm1d):
             return self._over_all(rows.float())
 
     def _over_all(self, rows: Tensor) -> Tensor:
-        count = collective.total(torch.tensor(float(len(rows)), device=rows.device))
+        count = collective.total(rows.new_full((), len(rows)))
         mean = collective.total(rows.sum(0)) / count
         variance = collective.total((rows - mean).square().sum(0)) / count
         with torch.no_grad():

@@ -58,7 +58,7 @@ class Seq2Global(SSLObjective):
         if progress < config.frozen_prototypes:
             prototypes = prototypes.detach()
         losses, prediction = cross_entropy(outputs, prototypes, targets, config.student_temperature)
-        images = collective.total(torch.tensor(float(len(scene)), device=losses.device))
+        images = collective.total(losses.new_full((), len(scene)))
         share = len(scene) * collective.world() / images  # 1, unless images of a batch are bad
         losses = losses * share
         spread = koleo(features[0])
@@ -131,7 +131,7 @@ class Seq2Global(SSLObjective):
             "koleo": spread,
             "teacher_entropy": entropy(targets).mean(),
             "prototype_entropy": entropy(everyones),
-            "log_prototypes": torch.tensor(float(targets.shape[-1])).log(),
+            "log_prototypes": targets.new_full((), targets.shape[-1]).log(),
         }
         return {name: value.detach() for name, value in metrics.items()}
 

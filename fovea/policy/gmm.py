@@ -35,10 +35,15 @@ class MixturePolicy(GazePolicy):
         self.register_buffer("std", torch.tensor(config.std.at(0.0)))
 
     def forward(self, state: Tensor) -> Distribution:
-        """Look at the state [B, K, D]; return a mixture, batch [B], event [2]."""
+        """Look at the state [B, K, D]; return a mixture, batch [B], event [2].
+
+        It does not check its numbers, nor gazes: a GPU would have to be waited for at each glimpse.
+        """
         means, logits = self._mixture(state)
-        components = Independent(Normal(means, self.std.expand_as(means)), 1)
-        return MixtureSameFamily(Categorical(logits=logits), components)
+        normal = Normal(means, self.std.expand_as(means), validate_args=False)
+        components = Independent(normal, 1, validate_args=False)
+        choice = Categorical(logits=logits, validate_args=False)
+        return MixtureSameFamily(choice, components, validate_args=False)
 
     def anneal(self, progress: float) -> None:
         """Set the spread for ``progress``."""
@@ -47,7 +52,7 @@ class MixturePolicy(GazePolicy):
     def best(self, state: Tensor) -> Tensor:
         """Return the mean of the likeliest component [B, 2]."""
         means, logits = self._mixture(state)
-        return means[torch.arange(len(means)), logits.argmax(1)]
+        return means[torch.arange(len(means), device=means.device), logits.argmax(1)]
 
     def _mixture(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """Compute means [B, M, 2] and logits [B, M]."""

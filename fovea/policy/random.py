@@ -18,6 +18,10 @@ class RandomGaze(GazePolicy):
         self.low, self.high = config.low, config.high
 
     def forward(self, state: Tensor) -> Distribution:
-        """Ignore the state [B, K, D]; return a uniform distribution, batch [B], event [2]."""
+        """Ignore the state [B, K, D]; return a uniform distribution, batch [B], event [2].
+
+        The config has checked the bounds: for torch to do so, a GPU would have to be waited for.
+        """
         low = torch.full((len(state), 2), self.low, device=state.device)
-        return Independent(Uniform(low, torch.full_like(low, self.high)), 1)
+        uniform = Uniform(low, torch.full_like(low, self.high), validate_args=False)
+        return Independent(uniform, 1, validate_args=False)

@@ -5,8 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from waiting import META, MetaOnly
 
 import fovea
+from fovea import geometry
+from fovea.context.constant import Constant
 from fovea.interfaces import ContextBuilder
 
 GAZE = torch.tensor([[0.1, 0.9], [0.5, 0.5], [1.2, -0.3]])
@@ -47,6 +50,35 @@ def test_foveal_is_multizoom_followed_by_a_grid_around_the_gaze() -> None:
     windows = lay(context("foveal", zooms=(0.0, 2.0), grid=3, grid_zoom_eval=4.0))
     assert torch.equal(windows[:, :2], lay(context("multizoom", zooms=(0.0, 2.0))))
     torch.testing.assert_close(windows[:, 2:, :2].mean(1), GAZE.double())
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-3, 6), min_size=1), st.integers(1, 5), st.none() | st.integers(0, 99))
+def test_foveal_is_bit_for_bit_what_multizoom_and_grid_lay(
+    zooms: list[float], n: int, seed: int | None
+) -> None:
+    found = lay(context("foveal", zooms=zooms, grid=n), seed=seed)
+    periphery = geometry.multizoom(GAZE, torch.tensor(zooms, dtype=torch.float64))
+    fovea_ = geometry.grid(GAZE, found[:, -1, 2], n, SIZES)
+    assert torch.equal(found, torch.cat([periphery, fovea_], dim=1))
+
+
+@pytest.mark.parametrize("name", ["foveal", "multizoom", "grid"])
+def test_a_device_is_sent_no_number_once_it_has_the_constants(name: str) -> None:
+    builder, gaze, sizes = context(name), GAZE.to(META), SIZES.to(META)
+    builder.windows(gaze, sizes, None)
+    with MetaOnly():
+        assert builder.windows(gaze, sizes, None).device == META
+
+
+def test_a_constant_that_inference_sent_to_a_device_serves_training() -> None:
+    constant = Constant(torch.arange(3.0))
+    with torch.inference_mode():
+        sent = constant.on(META)
+    assert sent.device == META
+    assert not sent.is_inference()
+    assert constant.on(META) is sent
+    assert constant.on(torch.device("cpu")) is constant.values
 
 
 def test_foveal_zoom_is_fixed_without_a_generator() -> None:

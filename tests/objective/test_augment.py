@@ -1,9 +1,12 @@
 """Photometric augmentation: identities, symmetries and bounds."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from waiting import META, MetaOnly
 
-from fovea.objective import augment as module
+from fovea.objective import changes
 from fovea.objective.augment import augment
 from fovea.objective.config import AugmentConfig
 
@@ -23,6 +26,17 @@ def applied(patches, windows=None, *, blur=0.0, solarize=0.0, seed=0, **settings
     windows = views(len(patches), patches.shape[1])[1] if windows is None else windows
     config = OFF.model_copy(update=settings)
     return augment(patches, windows, config, blur, solarize, torch.Generator().manual_seed(seed))
+
+
+def unchanged(R):
+    one, never = torch.ones(R), torch.zeros(R, dtype=torch.bool)
+    return changes.Changes(never, one, one, None, None, None)
+
+
+def recoloured(patches, turn):
+    R = len(patches)
+    colour = changes.Colour(torch.ones(R), changes.hue_matrix(turn), torch.zeros(R).bool())
+    return changes.change(patches, replace(unchanged(R), colour=colour))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -76,15 +90,15 @@ def test_grayscale_makes_channels_equal_and_keeps_grey():
 @pytest.mark.parametrize("turn", [0.0, 1.0, -1.0])
 def test_hue_turned_by_none_or_a_full_circle_is_the_identity(turn):
     patches, _ = views()
-    turned = module._hue(patches, torch.full((6,), turn))
+    turned = recoloured(patches, torch.full((6,), turn))
     torch.testing.assert_close(turned, patches, rtol=0, atol=1e-5)
 
 
 def test_hue_keeps_grey_and_a_third_of_a_circle_permutes_channels():
     grey = views(C=1)[0].expand(-1, -1, 3, -1, -1)
-    torch.testing.assert_close(module._hue(grey, torch.rand(6)), grey, rtol=0, atol=1e-5)
+    torch.testing.assert_close(recoloured(grey, torch.rand(6)), grey, rtol=0, atol=1e-5)
     patches, _ = views()
-    turned = module._hue(patches, torch.full((6,), 1 / 3))
+    turned = recoloured(patches, torch.full((6,), 1 / 3))
     torch.testing.assert_close(turned, patches.roll(1, 2), rtol=0, atol=1e-5)
 
 
@@ -100,7 +114,8 @@ def test_blur_keeps_constant_patches_and_reduces_variance():
 def test_blur_equals_the_convolution_of_each_patch():
     patches, _ = views(R=2, N=1, C=1, P=8)
     sigma = 1.6
-    out = module._blur(patches, torch.full((2,), sigma), torch.tensor([True, False]))
+    blur = changes.blur_matrix(torch.full((2,), sigma / 2), torch.tensor([True, False]), 8)
+    out = changes.change(patches, replace(unchanged(2), blur=blur))
     weights = [torch.tensor(-0.5 * (d / (sigma / 2)) ** 2).exp() for d in range(-4, 5)]
     total = sum(weights)
     y, x, value = 2, 6, 0.0
@@ -161,3 +176,14 @@ def test_autocast_changes_nothing():
     plain, _ = applied(patches, windows, jitter=1.0, hue=0.2, blur=1.0)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(applied(patches, windows, jitter=1.0, hue=0.2, blur=1.0)[0], plain)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_changes_wait_for_no_device(channels):
+    patches, (sigma, turn), yes = torch.rand(6, 4, channels, 8, 8), torch.rand(2, 6), torch.ones(6)
+    patches, sigma, turn, yes = (one.to(META) for one in (patches, sigma, turn, yes.bool()))
+    with MetaOnly():
+        colour = changes.Colour(sigma, changes.hue_matrix(turn), yes) if channels == 3 else None
+        blur = changes.blur_matrix(sigma, yes, 8)
+        everything = changes.Changes(yes, sigma, sigma, colour, blur, yes)
+        assert changes.change(patches, everything).shape == patches.shape

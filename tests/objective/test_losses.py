@@ -5,7 +5,10 @@ import math
 import pytest
 import torch
 from lightly.loss import DINOLoss, KoLeoLoss
+from waiting import META, MetaOnly
 
+from fovea.objective.config import HeadConfig
+from fovea.objective.head import ProjectionHead
 from fovea.objective.losses import cross_entropy, entropy, koleo, sinkhorn
 
 
@@ -132,3 +135,16 @@ def test_koleo_falls_as_neighbours_part():
 def test_entropy_is_ln_p_for_a_uniform_and_0_for_a_certain_one():
     assert float(entropy(torch.full((7,), 1 / 7))) == pytest.approx(math.log(7))
     assert entropy(torch.eye(3)).tolist() == [0, 0, 0]
+
+
+def test_the_mathematics_waits_for_no_device():
+    config = HeadConfig(hidden=8, bottleneck=4, prototypes=6, batch_norm=True)
+    head = ProjectionHead(config, 5).train().to(META)
+    features = torch.empty(12, 5, device=META, requires_grad=True)
+    with MetaOnly():
+        targets = sinkhorn(head(features.detach()), 0.04, 3).view(2, 6, 6)
+        outputs = head.project(features).view(2, 6, 4)
+        losses, _ = cross_entropy(outputs, head.prototypes.weight, targets, 0.1)
+        (losses.mean() + koleo(features)).backward()
+        assert entropy(targets).shape == (2, 6)
+    assert features.grad is not None

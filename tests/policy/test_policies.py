@@ -4,7 +4,9 @@ import math
 
 import pytest
 import torch
+from waiting import META, MetaOnly
 
+import fovea
 from fovea.draws import draw
 from fovea.policy.config import MixtureConfig, RandomConfig
 from fovea.policy.gmm import MixturePolicy
@@ -156,3 +158,36 @@ def test_advantages_ignore_shift_and_scale_of_an_images_rewards():
 def test_equal_rewards_give_no_advantage(reward, traces):
     values = advantages(torch.full((2, traces, 4), reward))
     assert values.abs().max() < 0.1  # rounding, of 1e-8, over epsilon
+
+
+def test_a_glimpse_of_a_policy_waits_for_no_device():
+    learned, anywhere = mixture(depth=2).to(META), RandomGaze(RandomConfig(), **SIZES)
+    seen, gaze = state().to(META), torch.rand(4, 2).to(META)
+    with MetaOnly():
+        for policy in (learned, anywhere):
+            assert policy(seen).log_prob(gaze).shape == (4,)
+            assert policy.best(seen).shape == (4, 2)
+        learned.anneal(0.5)
+        returns = discounted_returns(torch.rand(2, 3, 4, device=META), 0.9)
+        assert advantages(returns).shape == (2, 3, 4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
+def test_a_gpu_draws_gazes_and_lays_windows_without_waiting():
+    learned, seen = mixture().cuda(), state().cuda()
+    anywhere, drawing = RandomGaze(RandomConfig(), **SIZES), torch.Generator("cuda")
+    context = fovea.create("context_builder", "foveal")
+    sizes = torch.tensor([[224, 224], [40, 90], [1, 300], [7, 7]], device="cuda")
+    context.windows(seen[:, 0, :2], sizes, drawing)  # sends the constants
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for policy in (learned, anywhere):
+            gaze = draw(policy(seen), drawing)
+            policy(seen).log_prob(gaze)
+            policy.best(seen)
+            context.windows(gaze, sizes, drawing)
+            context.windows(gaze, sizes, None)
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
