@@ -6,14 +6,12 @@ averaging that made the patch; solarize and blur do not, so they are those of th
 choice): the blur does not look beyond a patch's edge.
 """
 
-from functools import cache
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
 from fovea import geometry
 from fovea.draws import uniform
+from fovea.kernels import runs_triton
 from fovea.objective.changes import Changes, Colour, blur_matrix, change, hue_matrix
 from fovea.objective.config import AugmentConfig
 from fovea.precision import full_precision
@@ -87,17 +85,9 @@ def check_channels(config: AugmentConfig, channels: int) -> None:
 
 
 def _is_for_kernel(patches: Tensor) -> bool:
-    """Say whether the kernels can change these patches: they take plain float32 on CUDA.
-
-    They keep no gradient; and a subclass of Tensor need not have its numbers where it says.
-    """
-    plain = type(patches) is Tensor and patches.dtype == torch.float32
-    return plain and patches.is_cuda and not patches.requires_grad and _has_triton()
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
+    """Say whether the kernels can change these patches: float32 on CUDA, without a gradient."""
+    plain = patches.dtype == torch.float32 and not patches.requires_grad
+    return plain and patches.is_cuda and runs_triton(patches.device)
 
 
 def _draw_colour(
