@@ -127,12 +127,17 @@ def _run(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
     if "pin_memory" in given:
         given["pin_memory"] = False
     out = func(*held(args), **given)
+    # a view is one of inference mode only if what it views is
+    inference = torch.is_inference_mode_enabled() and all(one.is_inference() for one in remote)
     known = {id(one.held): one for one in remote}  # an in-place operation returns the tensor itself
 
     def wrap(one: Any) -> Any:
         if not to_remote or not isinstance(one, Tensor) or isinstance(one, Remote):
             return one
-        return known[id(one)] if id(one) in known else Remote(one)
+        if id(one) in known:
+            return known[id(one)]
+        with torch.inference_mode(inference):
+            return Remote(one)
 
     return tree_map(wrap, out)
 

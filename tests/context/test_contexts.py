@@ -5,12 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from waiting import META, MetaOnly
 
 import fovea
 from fovea import geometry
 from fovea.context.constant import Constant
 from fovea.interfaces import ContextBuilder
+from fovea.testing.second_device import second_device, waits
 
 GAZE = torch.tensor([[0.1, 0.9], [0.5, 0.5], [1.2, -0.3]])
 SIZES = torch.tensor([[224, 224], [40, 90], [1, 300]])
@@ -65,19 +65,23 @@ def test_foveal_is_bit_for_bit_what_multizoom_and_grid_lay(
 
 @pytest.mark.parametrize("name", ["foveal", "multizoom", "grid"])
 def test_a_device_is_sent_no_number_once_it_has_the_constants(name: str) -> None:
-    builder, gaze, sizes = context(name), GAZE.to(META), SIZES.to(META)
-    builder.windows(gaze, sizes, None)
-    with MetaOnly():
-        assert builder.windows(gaze, sizes, None).device == META
+    with second_device() as device:
+        builder, gaze, sizes = context(name), GAZE.to(device), SIZES.to(device)
+        builder.windows(gaze, sizes, None)
+        with waits() as found:
+            builder.windows(gaze, sizes, None)
+            builder.windows(gaze, sizes, torch.Generator(device))
+    assert not found
 
 
 def test_a_constant_that_inference_sent_to_a_device_serves_training() -> None:
     constant = Constant(torch.arange(3.0))
+    meta = torch.device("meta")
     with torch.inference_mode():
-        sent = constant.on(META)
-    assert sent.device == META
+        sent = constant.on(meta)
+    assert sent.device == meta
     assert not sent.is_inference()
-    assert constant.on(META) is sent
+    assert constant.on(meta) is sent
     assert constant.on(torch.device("cpu")) is constant.values
 
 

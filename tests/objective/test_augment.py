@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from waiting import META, MetaOnly
 
 from fovea.objective import changes
 from fovea.objective.augment import augment
 from fovea.objective.config import AugmentConfig
+from fovea.testing.second_device import second_device, waits
 
 OFF = AugmentConfig(
     flip=0.0, jitter=0.0, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, grayscale=0.0
@@ -179,11 +179,11 @@ def test_autocast_changes_nothing():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_changes_wait_for_no_device(channels):
-    patches, (sigma, turn), yes = torch.rand(6, 4, channels, 8, 8), torch.rand(2, 6), torch.ones(6)
-    patches, sigma, turn, yes = (one.to(META) for one in (patches, sigma, turn, yes.bool()))
-    with MetaOnly():
-        colour = changes.Colour(sigma, changes.hue_matrix(turn), yes) if channels == 3 else None
-        blur = changes.blur_matrix(sigma, yes, 8)
-        everything = changes.Changes(yes, sigma, sigma, colour, blur, yes)
-        assert changes.change(patches, everything).shape == patches.shape
+def test_augmentation_waits_for_no_device(channels):
+    config = AugmentConfig(saturation=0.2 * (channels == 3))
+    patches, windows = views(C=channels)
+    with second_device() as device:
+        there, generator = (patches.to(device), windows.to(device)), torch.Generator(device)
+        with waits() as found:
+            augment(*there, config, 0.5, 0.5, generator)
+    assert not found

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 from lightly.loss import DINOLoss, KoLeoLoss
-from waiting import META, MetaOnly
 
 from fovea.objective.config import HeadConfig
 from fovea.objective.head import ProjectionHead
 from fovea.objective.losses import cross_entropy, entropy, koleo, sinkhorn
+from fovea.testing.second_device import second_device, waits
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -139,12 +139,13 @@ def test_entropy_is_ln_p_for_a_uniform_and_0_for_a_certain_one():
 
 def test_the_mathematics_waits_for_no_device():
     config = HeadConfig(hidden=8, bottleneck=4, prototypes=6, batch_norm=True)
-    head = ProjectionHead(config, 5).train().to(META)
-    features = torch.empty(12, 5, device=META, requires_grad=True)
-    with MetaOnly():
-        targets = sinkhorn(head(features.detach()), 0.04, 3).view(2, 6, 6)
-        outputs = head.project(features).view(2, 6, 4)
-        losses, _ = cross_entropy(outputs, head.prototypes.weight, targets, 0.1)
-        (losses.mean() + koleo(features)).backward()
-        assert entropy(targets).shape == (2, 6)
-    assert features.grad is not None
+    with second_device() as device:
+        head = ProjectionHead(config, 5).train().to(device)
+        features = torch.rand(12, 5, device=device)
+        with waits() as found:
+            targets = sinkhorn(head(features), 0.04, 3).view(2, 6, 6)
+            outputs = head.project(features).view(2, 6, 4)
+            losses, _ = cross_entropy(outputs, head.prototypes.weight, targets, 0.1)
+            assert (losses.mean() + koleo(features)).device == device
+            assert entropy(targets).shape == (2, 6)
+    assert not found

@@ -4,15 +4,14 @@ import math
 
 import pytest
 import torch
-from waiting import META, MetaOnly
 
-import fovea
 from fovea.draws import draw
 from fovea.policy.config import MixtureConfig, RandomConfig
 from fovea.policy.gmm import MixturePolicy
 from fovea.policy.grpo import advantages, discounted_returns
 from fovea.policy.random import RandomGaze
 from fovea.schedule import Schedule
+from fovea.testing.second_device import second_device, waits
 
 SIZES = {"width": 16, "num_state_tokens": 3}
 
@@ -161,33 +160,16 @@ def test_equal_rewards_give_no_advantage(reward, traces):
 
 
 def test_a_glimpse_of_a_policy_waits_for_no_device():
-    learned, anywhere = mixture(depth=2).to(META), RandomGaze(RandomConfig(), **SIZES)
-    seen, gaze = state().to(META), torch.rand(4, 2).to(META)
-    with MetaOnly():
-        for policy in (learned, anywhere):
-            assert policy(seen).log_prob(gaze).shape == (4,)
-            assert policy.best(seen).shape == (4, 2)
-        learned.anneal(0.5)
-        returns = discounted_returns(torch.rand(2, 3, 4, device=META), 0.9)
-        assert advantages(returns).shape == (2, 3, 4)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.gpu
-def test_a_gpu_draws_gazes_and_lays_windows_without_waiting():
-    learned, seen = mixture().cuda(), state().cuda()
-    anywhere, drawing = RandomGaze(RandomConfig(), **SIZES), torch.Generator("cuda")
-    context = fovea.create("context_builder", "foveal")
-    sizes = torch.tensor([[224, 224], [40, 90], [1, 300], [7, 7]], device="cuda")
-    context.windows(seen[:, 0, :2], sizes, drawing)  # sends the constants
-    mode = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for policy in (learned, anywhere):
-            gaze = draw(policy(seen), drawing)
-            policy(seen).log_prob(gaze)
-            policy.best(seen)
-            context.windows(gaze, sizes, drawing)
-            context.windows(gaze, sizes, None)
-    finally:
-        torch.cuda.set_sync_debug_mode(mode)
+    learned, anywhere = mixture(depth=2), RandomGaze(RandomConfig(), **SIZES)
+    with second_device() as device:
+        seen, generator = state().to(device), torch.Generator(device)
+        learned.to(device)
+        with waits() as found:
+            for policy in (learned, anywhere):
+                gaze = draw(policy(seen), generator)
+                assert policy(seen).log_prob(gaze).shape == (len(gaze),)
+                policy.best(seen)
+            learned.anneal(0.5)
+            returns = discounted_returns(torch.rand(2, 3, 4, device=device), 0.9)
+            assert advantages(returns).shape == (2, 3, 4)
+    assert not found
