@@ -43,8 +43,9 @@ def gathered(rows: Tensor) -> Tensor:
     """
     if world() == 1:
         return rows
-    counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(world())]
-    dist.all_gather(counts, torch.tensor(len(rows), device=rows.device))
+    # counts are exchanged on the CPU, by gloo: on a GPU the host would wait for all that is queued
+    counts = [torch.zeros((), dtype=torch.int64) for _ in range(world())]
+    dist.all_gather(counts, torch.tensor(len(rows)))
     padded = rows.new_zeros((max(int(one) for one in counts), *rows.shape[1:]))
     padded[: len(rows)] = rows.detach()
     everyone = [torch.empty_like(padded) for _ in counts]

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from functools import singledispatch
+from itertools import accumulate
 from math import prod
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias, TypeGuard, overload
 
 import numpy as np
 import torch
@@ -54,6 +55,7 @@ class Packed(Sequence[Array]):
         if len({shape[2] for shape in shapes}) > 1:
             raise ValueError("packed images need one number of channels for all")
         self.pixels, self.shapes, self._sizes = pixels, list(shapes), sizes
+        self._ends = list(accumulate(sizes))
 
     @classmethod
     def of(cls, images: Sequence[Array]) -> "Packed":
@@ -70,8 +72,13 @@ class Packed(Sequence[Array]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Array]: ...
     def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
-        views = self.tensors()[index]
-        return [one.numpy() for one in views] if isinstance(views, list) else views.numpy()
+        if isinstance(index, slice):
+            return [one.numpy() for one in self.tensors()[index]]
+        place = range(len(self))[index]
+        end = self._ends[place]
+        part = self.pixels[end - self._sizes[place] : end]
+        array: Array = part.view(self.shapes[place]).numpy()
+        return array
 
     def tensors(self) -> list[Tensor]:
         """View each image where the buffer is: uint8 [H, W, C]."""
@@ -85,6 +92,14 @@ class Packed(Sequence[Array]):
 
 Unopened: TypeAlias = str | Path | Source
 """An image that is not in memory. Extractors that read in parts open it; others refuse it."""
+
+
+def packable(images: Sequence[Array | Unopened]) -> TypeGuard[Sequence[Array]]:
+    """Say whether images can be ``Packed``: uint8 [H, W, C] all, in memory, of one C."""
+    arrays = [image for image in images if isinstance(image, np.ndarray)]
+    fitting = [array for array in arrays if array.dtype == np.uint8 and array.ndim == 3]
+    return len(fitting) == len(images) and len({array.shape[2] for array in fitting}) == 1
+
 
 Picture: TypeAlias = Image.Image | NDArray[Any] | Tensor
 Images: TypeAlias = Picture | Unopened | Sequence[Picture | Unopened]

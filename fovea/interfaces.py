@@ -24,9 +24,15 @@ from fovea.scene import normalise as normalise
 
 
 class PatchExtractor(ABC):
-    """Builds scenes. The constructor takes its config, patch_size, channels and fill."""
+    """Builds scenes. The constructor takes its config, patch_size, channels and fill.
+
+    Attributes:
+        takes_packed_on_device: whether ``prepare`` takes ``fovea.images.Packed`` whose buffer is on
+            its device already; otherwise training gives it what is on the host.
+    """
 
     Config: ClassVar[type[Section]]
+    takes_packed_on_device: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(

@@ -64,8 +64,11 @@ def _locals_one_by_one(training: OurTraining) -> None:
 
 
 def _parameter_by_parameter(training: OurTraining) -> None:
-    for group in training.trainer.optimizer.param_groups:
+    optimizer = training.trainer.optimizer
+    for group in optimizer.param_groups:
         group["fused"] = group["foreach"] = False
+    # only the fused one can be told on the device to change nothing
+    setattr(optimizer, "step_unless", lambda bad: optimizer.step())  # noqa: B010
 
 
 @contextmanager

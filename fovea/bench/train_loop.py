@@ -87,7 +87,7 @@ def our_loop(plan: Plan, steps: int, seconds: Seconds, changes: Sequence[str] = 
     ours = OurTraining(plan.recipe(changes))
     split = Split(clock_of(ours.device))
     ours.watch(split)
-    return Loop(ours.batches, ours.step, split, steps, seconds)
+    return Loop(ours.batches, ours.step_of_feed, split, steps, seconds)
 
 
 def dino_loop(plan: Plan, steps: int, seconds: Seconds) -> Loop:

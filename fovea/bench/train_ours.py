@@ -1,16 +1,18 @@
 """Our step: the trainer's own, on images from files."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fovea.bench.names import TABLES, VIEWS
 from fovea.bench.train_split import M, Split
 from fovea.data.loader import Batch, Order, train_batches
-from fovea.data.workers import Reading
 from fovea.engine.log import RunLog
 from fovea.engine.run import load_data, pick_device
 from fovea.engine.trainer import Trainer
+from fovea.engine.transfer import Feed, Sent
 from fovea.images import Array, Unopened
 from fovea.interfaces import Loss, Scene
 from fovea.model import assemble
@@ -47,9 +49,10 @@ class OurTraining:
             self.stage, recipe.pretrain, recipe, self.extractor, self.data, folder
         )
 
-    def batches(self) -> Reading[Batch]:
+    def batches(self) -> Feed[Any]:
         """Read images as training does, in the recipe's worker processes."""
-        return train_batches(self.data, self._order(), self.recipe.workers)
+        self.feed = self.trainer.feed(self._order())
+        return self.feed
 
     def batch(self) -> Batch:
         """Read the first batch, here."""
@@ -57,10 +60,11 @@ class OurTraining:
 
     def step(self, index: int, batch: Batch) -> None:
         """Make one optimiser step, from decoded images on."""
-        log = RunLog(self.trainer.folder, "pretrain", 0, 1, self.batch_size, is_main=False)
-        with log:
-            loss, _ = self.trainer._step(index, batch, log)
-        assert loss is not None, "a step that is not taken is no measurement"
+        self._step(index, self.trainer.transfer.send(batch), lambda: None)
+
+    def step_of_feed(self, index: int, sent: Sent[Any]) -> None:
+        """Make one optimiser step of ``batches``, which fetches the next as training does."""
+        self._step(index, sent, self.feed.fetch)
 
     def loss(self, batch: Batch) -> Loss:
         """Compute the loss of a batch."""
@@ -68,7 +72,7 @@ class OurTraining:
         loss: Loss = self.stage(scene, batch.labels, 0.0, torch.Generator(self.device))
         return loss
 
-    def draw(self, images: list[Array | Unopened]) -> None:
+    def draw(self, images: Sequence[Array | Unopened]) -> None:
         """Make all views of some images."""
         scene = self.extractor.prepare(images, self.device)
         generator = torch.Generator(self.device).manual_seed(0)
@@ -89,6 +93,12 @@ class OurTraining:
         for method in ("globe", "locals", "sequence"):
             split.wrap(self.objective.views, method, VIEWS)
         split.watch(self.stage, self.objective.teacher, self.objective.student)
+
+    def _step(self, index: int, sent: Sent[Any], meanwhile: Callable[[], None]) -> None:
+        log = RunLog(self.trainer.folder, "pretrain", 0, 1, self.batch_size, is_main=False)
+        with log:
+            loss, _ = self.trainer._step(index, sent, log, meanwhile)
+        assert loss is not None, "a step that is not taken is no measurement"
 
     def _order(self) -> Order:
         steps = self.trainer.length.steps

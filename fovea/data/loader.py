@@ -6,7 +6,7 @@ share out each batch; without regard to their number, it is the same.
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,7 +37,8 @@ class Batch:
     """Images that are read together.
 
     Attributes:
-        images: uint8 [H, W, C] each, sizes may differ; or what the extractor opens itself.
+        images: uint8 [H, W, C] each, sizes may differ, ``Packed`` where a worker has read them; or
+            a list, in which there may be what the extractor opens itself.
         labels: int64 [B]; -1 where unknown.
         boxes: float32 [B, 4], (x0, y0, x1, y1) of the object in 0..1, or None where unknown.
         names: what a message calls each image.
@@ -45,7 +46,7 @@ class Batch:
         bad: images that should have been here and could not be read.
     """
 
-    images: list[Array | Unopened]
+    images: Sequence[Array | Unopened]
     labels: Tensor
     boxes: Tensor | None
     names: list[str]
@@ -183,7 +184,7 @@ def _collate(read: list[_Read | BadFile | Failure]) -> Batch | Failure:
 
 
 def _unsent(
-    images: list[Array | Unopened],
+    images: Sequence[Array | Unopened],
     labels: Array,
     boxes: Array | None,
     names: list[str],

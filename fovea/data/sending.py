@@ -10,23 +10,24 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from functools import cache
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from fovea.images import Array, Unopened
+from fovea.images import Array, Packed, Unopened, packable
 
 _KEPT = 4  # a worker reads at most two batches before the trainer has opened an earlier one
 _open: deque[int] = deque()
 
 
 class Parcel:
-    """Images that can be sent; what arrives is the list of them.
+    """Images that can be sent; what arrives is a sequence of them.
 
-    In a worker of a Linux machine they travel in shared memory, elsewhere by value; so do
-    images that are not opened yet.
+    In a worker of a Linux machine images that can be packed travel in shared memory and arrive
+    ``Packed``; elsewhere, as images that are not opened yet, they arrive by value in a list.
     """
 
     def __init__(self, images: Sequence[Array | Unopened]):
@@ -34,11 +35,11 @@ class Parcel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Tell where the images lie; called in the worker when the batch is sent."""
-        arrays = [image for image in self.images if isinstance(image, np.ndarray)]
-        if get_worker_info() is not None and _can_share() and len(arrays) == len(self.images):
-            path = _shared(arrays)
+        images = self.images
+        if get_worker_info() is not None and _can_share() and packable(images):
+            path = _shared(images)
             if path is not None:
-                return _arrived, (path, [image.shape for image in arrays])
+                return _arrived, (path, [image.shape for image in images])
         return list, (self.images,)
 
 
@@ -57,14 +58,12 @@ def _shared(images: Sequence[Array]) -> str | None:
     return f"/proc/{os.getpid()}/fd/{number}"
 
 
-def _arrived(path: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+def _arrived(path: str, shapes: Sequence[tuple[int, int, int]]) -> Packed:
     """Map the images; their memory is given back when the last of them is forgotten."""
-    sizes = [int(np.prod(shape)) for shape in shapes]
-    if not sum(sizes):
-        return [np.empty(shape, np.uint8) for shape in shapes]
-    shared = torch.from_file(path, shared=True, size=sum(sizes), dtype=torch.uint8)
-    parts = shared.split(sizes)
-    return [part.numpy().reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+    size = sum(prod(shape) for shape in shapes)
+    if not size:  # what is empty cannot be mapped
+        return Packed(torch.empty(0, dtype=torch.uint8), shapes)
+    return Packed(torch.from_file(path, shared=True, size=size, dtype=torch.uint8), shapes)
 
 
 @cache

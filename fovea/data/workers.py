@@ -3,8 +3,9 @@
 import signal
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 from fovea import collective
 
 T = TypeVar("T")
+_DYING = 1.0  # seconds
 
 
 class ReadingError(ValueError):
@@ -75,6 +77,7 @@ class Reading(Iterator[T], Generic[T]):
         try:
             yield
         except RuntimeError as error:
+            self._await_an_end()
             for number, worker in enumerate(self.workers):
                 if worker.exitcode is not None:
                     raise ReadingError(f"{self._name(number)} {_end(worker.exitcode)}") from error
@@ -89,6 +92,15 @@ class Reading(Iterator[T], Generic[T]):
             worker.join()
         del self.iterator
         signal.signal(signal.SIGCHLD, before)
+
+    def _await_an_end(self) -> None:
+        """Give a worker time to end: what failed may come of it before it is known to be dead."""
+        sentinels = [worker.sentinel for worker in self.workers]
+        with suppress(RuntimeError):  # torch raises in here as soon as it is known
+            ended = wait(sentinels, _DYING if sentinels else 0)
+            for worker in self.workers:
+                if worker.sentinel in ended:
+                    worker.join()
 
     def _turn(self) -> str:
         """Name the process whose turn it is: workers take turns."""

@@ -88,7 +88,8 @@ def replay(file: Path) -> Replayed:
     trainer.stage.train()
     with _first_not_finite(trainer.stage) as found:
         batch = _batch(trainer, contents)
-        loss, norm = trainer.forward_backward(contents["step"], batch, contents["rank"])
+        sent = trainer.transfer.send(batch)
+        loss, norm = trainer.forward_backward(contents["step"], sent, contents["rank"])
     return Replayed(float(loss.total.detach()), float(norm), found[0] if found else None)
 
 
@@ -112,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _pixels(images: list[Array | Unopened]) -> list[Tensor] | None:
+def _pixels(images: Sequence[Array | Unopened]) -> list[Tensor] | None:
     """Return pixels to keep; None where there are none before the extractor opens the images."""
     arrays = [torch.from_numpy(image) for image in images if isinstance(image, np.ndarray)]
     return arrays if len(arrays) == len(images) else None

@@ -7,8 +7,12 @@ the next, and a lasting change is accepted after a few steps; and sigma is at le
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from statistics import fmean, pstdev
 from typing import Any
+
+import torch
+from torch import Tensor
 
 MOST_IN_A_ROW = 3
 _WINDOW = 128
@@ -18,7 +22,9 @@ _LEAST_SIGMA = 0.02  # of the mean
 
 
 class Guard:
-    """Judges steps before anything is updated.
+    """Judges steps: the device before it updates anything, the host as soon as it has the numbers.
+
+    Both compare the same float32 numbers in the same way, so they never differ.
 
     Attributes:
         losses: of the last steps.
@@ -30,6 +36,18 @@ class Guard:
         self.losses: deque[float] = deque(maxlen=_WINDOW)
         self.skipped = self.in_a_row = 0
 
+    def objects(self, numbers: Tensor) -> Tensor:
+        """Judge on the device as ``objection`` will on the host; nothing waits.
+
+        Args:
+            numbers: float32 [2], loss and norm of the gradient.
+
+        Returns:
+            float32 [], 1 where the step is not to be taken, otherwise 0.
+        """
+        is_good = torch.isfinite(numbers).all() & (numbers[0] <= self.limit())
+        return (~is_good).float()
+
     def objection(self, loss: float, norm: float) -> str | None:
         """Say why a step is not to be taken, or None, from its loss and its gradient's norm."""
         for what, value in (("loss", loss), ("norm of the gradient", norm)):
@@ -38,7 +56,7 @@ class Guard:
                 self.in_a_row += 1
                 return f"the {what} is {value}"
         self.in_a_row = 0
-        limit = self._limit()
+        limit = self.limit()
         self.losses.append(min(loss, limit))
         if loss <= limit:
             return None
@@ -55,8 +73,24 @@ class Guard:
         self.losses.extend(state["losses"])
         self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]
 
-    def _limit(self) -> float:
+    def limit(self) -> float:
+        """Return the greatest loss that is taken: a float32, as the losses are."""
         if len(self.losses) < _ENOUGH:
             return math.inf
         mean = fmean(self.losses)
-        return mean + _SIGMAS * max(pstdev(self.losses, mean), _LEAST_SIGMA * abs(mean))
+        limit = mean + _SIGMAS * max(pstdev(self.losses, mean), _LEAST_SIGMA * abs(mean))
+        return torch.tensor(limit, dtype=torch.float32).item()
+
+
+def copies(buffers: Iterable[Tensor]) -> list[Tensor]:
+    """Copy what a forward pass changes besides the weights, in one launch."""
+    now = list(buffers)
+    before = [torch.empty_like(one) for one in now]
+    put_back(now=before, before=now)
+    return before
+
+
+def put_back(now: Iterable[Tensor], before: list[Tensor]) -> None:
+    """Give buffers the values that they had."""
+    if before:  # torch refuses empty lists
+        torch._foreach_copy_(list(now), before)

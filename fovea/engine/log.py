@@ -70,7 +70,8 @@ class RunLog:
         """Count a finished step; with metrics, log them, with the speed since they last were.
 
         ``data_wait`` is the share of the time since then in which nothing was done but waiting for
-        data, see ``waiting``.
+        data, see ``waiting`` and ``waited``. A device that computes what is queued is less than a
+        step behind: the trainer waits for each step's loss.
         """
         self.bar.update()
         self.pace.steps += 1
@@ -92,6 +93,10 @@ class RunLog:
     def waiting(self) -> AbstractContextManager[None]:
         """Count the time of a block as waiting for data."""
         return self.pace.waiting()
+
+    def waited(self, seconds: float) -> None:
+        """Count seconds in which the device waited for data, while the host may have been busy."""
+        self.pace.waited += seconds
 
     def aside(self) -> AbstractContextManager[None]:
         """Leave the time of a block out of the speed: it is no training."""

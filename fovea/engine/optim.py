@@ -1,7 +1,7 @@
 """The optimiser: AdamW, its parameter groups, and its schedules."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fovea.config import ConfigError
 from fovea.recipe import OptimizerConfig, PretrainOptimizerConfig
@@ -10,7 +10,23 @@ from fovea.stages.stage import Stage
 _EMBEDDING = "patch_embed."
 
 
-def build_optimizer(stage: Stage, config: OptimizerConfig) -> torch.optim.AdamW:
+class AdamW(torch.optim.AdamW):
+    """Torch's, fused, whose next step may be told on the device to change nothing.
+
+    Attributes:
+        found_inf: float32 []. Where it is 1, torch's kernels return before they write, on the CPU
+            as on CUDA, and its count of steps is put back: so it works for GradScaler.
+    """
+
+    found_inf: Tensor | None = None
+
+    def step_unless(self, bad: Tensor) -> None:
+        """Queue a step that leaves weights, averages and counts as they are where ``bad`` is 1."""
+        self.found_inf = bad
+        self.step()
+
+
+def build_optimizer(stage: Stage, config: OptimizerConfig) -> AdamW:
     """Group what is trained by weight decay and by the factor on its learning rate.
 
     Weight decay spares biases, norms and what the stage names.
@@ -22,7 +38,7 @@ def build_optimizer(stage: Stage, config: OptimizerConfig) -> torch.optim.AdamW:
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and name.rpartition(".")[2] not in spared
             groups.setdefault((decays, factors.get(parameter, 1.0)), []).append(parameter)
-    return torch.optim.AdamW(
+    return AdamW(
         [
             {"params": parameters, "decay": decays, "factor": factor}
             for (decays, factor), parameters in groups.items()

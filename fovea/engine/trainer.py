@@ -1,5 +1,11 @@
-"""The trainer: one loop for all stages, exact to resume."""
+"""The trainer: one loop for all stages, exact to resume.
 
+A CUDA device computes while the host works: the host queues a whole step, update included, fetches
+the next batch, and only then waits for the step's numbers, to judge it as the device has already.
+Between logged steps it waits for nothing else of the device, and is less than a step ahead of it.
+"""
+
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -9,18 +15,19 @@ from torch import Tensor
 
 from fovea import __version__, collective
 from fovea.data.loader import Batch, Order, train_batches
-from fovea.data.workers import Reading, ReadingError
+from fovea.data.workers import ReadingError
 from fovea.engine.bad_images import BadImages
 from fovea.engine.capture import capture
 from fovea.engine.checkpoint import Checkpoints, load_file
 from fovea.engine.distributed import agree, from_first, listed, parallelised, say, whole
-from fovea.engine.guard import MOST_IN_A_ROW, Guard
+from fovea.engine.guard import MOST_IN_A_ROW, Guard, copies, put_back
 from fovea.engine.log import RunLog, open_loggers
 from fovea.engine.online import Online
 from fovea.engine.optim import build_optimizer, clip_gradients, set_schedules
 from fovea.engine.restore import restore
 from fovea.engine.seeding import step_generator
 from fovea.engine.stopping import Interrupted, StopRequest, TrainingError
+from fovea.engine.transfer import Feed, Sent, transfer_to
 from fovea.engine.watch import CollapseWatch
 from fovea.interfaces import DataSet, Loss, PatchExtractor
 from fovea.length import Length
@@ -54,6 +61,8 @@ class Trainer:
         self.folder = folder
         self.name = folder.name
         self.device = next(stage.parameters()).device
+        self.transfer = transfer_to(self.device, extractor.takes_packed_on_device)
+        self.ahead = self.device.type == "cuda"  # whether it computes while the host reads
         self.length = Length.of(config, len(data))
         self.parallel = parallelised(stage, recipe.parallel, self.device)
         self.optimizer = build_optimizer(stage, config.optimizer)
@@ -80,13 +89,12 @@ class Trainer:
         is_first = collective.rank() == 0
         loggers = open_loggers(recipe, self.folder, start) if is_first else ()
         log = RunLog(self.folder, self.name, start, steps, size, loggers, is_first)
-        order = self._order(start)
-        batches = train_batches(self.data, order, recipe.workers, recipe.data_timeout)
+        feed = self.feed(self._order(start))
         self.stage.train()
         try:
-            with log, closing(batches), batches.named():
+            with log, closing(feed), feed.batches.named():
                 for step in range(start, steps):
-                    self._advance(step, batches, log, stop, online)
+                    self._advance(step, feed, log, stop, online)
                 if self.bad.names:
                     log.say(str(self.bad))
         except (ReadingError, OSError) as error:
@@ -94,18 +102,25 @@ class Trainer:
                 f"{self.name}: {error}; the same command goes on from the newest checkpoint"
             ) from error
 
+    def feed(self, order: Order) -> Feed[Any]:
+        """Read the batches of an order, on their way to the device."""
+        recipe = self.recipe
+        batches = train_batches(self.data, order, recipe.workers, recipe.data_timeout)
+        return Feed(batches, self.transfer, len(order), self.ahead, self.stage.needs_labels)
+
     def _advance(
         self,
         step: int,
-        batches: Reading[Batch],
+        feed: Feed[Any],
         log: RunLog,
         stop: StopRequest,
         online: Online | None,
     ) -> None:
         """Make a step, and all that may be due after it."""
         with log.waiting():
-            batch = next(batches)
-        loss, norm = self._step(step, batch, log)
+            sent = next(feed)
+        loss, norm = self._step(step, sent, log, feed.fetch)
+        log.waited(feed.waited())
         last = step + 1 == self.length.steps
         if loss is not None and (step % self.recipe.log_every == 0 or last):
             self._log(log, step, loss, norm)
@@ -136,40 +151,48 @@ class Trainer:
         images, steps = len(self.data), self.length.steps
         return Order(images, size, self.recipe.seed, start, steps, collective.rank(), world)
 
-    def _step(self, step: int, batch: Batch, log: RunLog) -> tuple[Loss | None, float]:
-        """Make one optimiser step, unless the batch or its numbers are no good."""
-        if self.stage.needs_labels:
-            batch = batch.labelled()
+    def _step(
+        self, step: int, sent: Sent[Any], log: RunLog, meanwhile: Callable[[], None]
+    ) -> tuple[Loss | None, float]:
+        """Make one optimiser step, unless the batch or its numbers are no good.
+
+        ``meanwhile`` runs while the device computes.
+        """
+        batch = sent.batch
         missing, bad = agree(-len(batch.images), len(batch.bad))
         if bad:
             self.bad.note(listed(batch.bad))
         if -missing < 2:
             log.say(f"step {step} was passed over: fewer than two of its images could be read")
             return None, 0.0
-        buffers = [one.clone() for one in self.stage.buffers()]  # averages of batch normalisation
-        loss, norm = self.forward_backward(step, batch, collective.rank())
+        before = copies(self.stage.buffers())  # averages of batch normalisation
+        loss, grown = self.forward_backward(step, sent, collective.rank())
         mean = collective.total(loss.total.detach().float()) / collective.world()
-        objection = self.guard.objection(*torch.stack([mean, norm.to(mean.device)]).tolist())
-        if objection is not None:
-            for now, before in zip(self.stage.buffers(), buffers, strict=True):
-                now.copy_(before)
-            self._skip(step, batch, objection, log)
-            return (None if self.guard.in_a_row else loss), float(norm)
+        numbers = torch.stack([mean, grown])
+        on_host, known = numbers.to("cpu", non_blocking=True), self.transfer.mark()
         progress = step / self.length.scheduled
         set_schedules(self.optimizer, self.config.optimizer, progress)
-        self.optimizer.step()
-        self.stage.update(progress)
-        return loss, float(norm)
+        self.optimizer.step_unless(self.guard.objects(numbers))
+        meanwhile()
+        self.transfer.wait(known)  # while the device updates the weights
+        value, norm = on_host.tolist()
+        objection = self.guard.objection(value, norm)
+        if objection is None:
+            self.stage.update(progress)
+            return loss, norm
+        put_back(self.stage.buffers(), before)
+        self._skip(step, batch, objection, log)
+        return (None if self.guard.in_a_row else loss), norm
 
-    def forward_backward(self, step: int, batch: Batch, rank: int) -> tuple[Loss, Tensor]:
+    def forward_backward(self, step: int, sent: Sent[Any], rank: int) -> tuple[Loss, Tensor]:
         """Compute the loss of a step's images, their gradients, clipped, and the norm of these."""
         seed, size = self.recipe.seed, self.config.batch_size
-        generator = step_generator(seed, self.name, step, self.device, batch.places, size, rank)
-        scene = self.extractor.prepare(batch.images, self.device)
-        labels = batch.labels.to(self.device)
+        self.transfer.receive(sent)
+        generator = step_generator(seed, self.name, step, self.device, sent.places, size, rank)
+        scene = self.extractor.prepare(sent.images, self.device)
         reduced = self.recipe.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
-            loss: Loss = self.parallel(scene, labels, step / self.length.scheduled, generator)
+            loss: Loss = self.parallel(scene, sent.labels, step / self.length.scheduled, generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         return loss, clip_gradients(self.stage, self.config.optimizer.clip)
@@ -190,13 +213,16 @@ class Trainer:
     def _log(self, log: RunLog, step: int, loss: Loss, norm: float) -> None:
         features = {name: collective.gathered(value) for name, value in loss.features.items()}
         values = {"loss": loss.total.detach(), **loss.metrics}
-        sums = collective.total(torch.stack([one.float().cpu() for one in values.values()]))
+        here = [one.float().to(self.device) for one in values.values()]
+        means = collective.total(torch.stack(here)) / collective.world()
+        measures = self.watch.measure(features)
+        numbers = torch.stack([*means, *measures.values()]).tolist()  # one copy, one wait
         metrics = {
-            **dict(zip(values, (sums / collective.world()).tolist(), strict=True)),
+            **dict(zip(values, numbers[: len(values)], strict=True)),
             "gradient_norm": norm,
             "lr": self.config.optimizer.lr.at(step / self.length.scheduled),
             "skipped_steps": self.guard.skipped,
-            **self.watch.measure(features),
+            **dict(zip(measures, numbers[len(values) :], strict=True)),
         }
         log.step(step, metrics)
         width = max((min(value.shape) for value in features.values()), default=0)

@@ -34,8 +34,11 @@ class CollapseWatch:
     def __init__(self) -> None:
         self.warned: set[str] = set()
 
-    def measure(self, features: Mapping[str, Tensor]) -> dict[str, float]:
-        """Measure features [B, D]: rank (RankMe) and spread (1 on a sphere filled evenly)."""
+    def measure(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Measure features [B, D]: rank (RankMe) and spread (1 on a sphere filled evenly).
+
+        Each is float32 [], where the features are: whoever fetches them may do so at once.
+        """
         measures = {}
         for name, value in features.items():
             measures[f"rank_{name}"] = rankme(value)
@@ -66,14 +69,16 @@ def _collapsed(metrics: Mapping[str, float], width: int) -> list[str]:
     return kinds
 
 
-def rankme(features: Tensor) -> float:
+def rankme(features: Tensor) -> Tensor:
     """Effective rank of features [B, D]: exp of the entropy of their normalised singular values."""
     singular = torch.linalg.svdvals(features.float())
     share = singular / singular.sum().clamp(min=1e-12)
-    return float(torch.special.entr(share).sum().exp())
+    rank: Tensor = torch.special.entr(share).sum().exp()
+    return rank
 
 
-def spread(features: Tensor) -> float:
+def spread(features: Tensor) -> Tensor:
     """Standard deviation of normalised features [B, D], times sqrt(D): near 1 is healthy."""
     directions = F.normalize(features.float(), dim=-1)
-    return float(directions.std(0).mean() * features.shape[1] ** 0.5)
+    evenness: Tensor = directions.std(0).mean() * features.shape[1] ** 0.5
+    return evenness

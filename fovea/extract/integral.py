@@ -37,6 +37,7 @@ class IntegralExtractor(PatchExtractor):
     """Extractor ``integral``: O(1) per target pixel. Paper, section 3.2 and appendix A."""
 
     Config = IntegralConfig
+    takes_packed_on_device = True
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ class ResizeExtractor(PatchExtractor):
     """Extractor ``resize``: crops each window and averages its cells in float64."""
 
     Config = ResizeConfig
+    takes_packed_on_device = True
 
     def __init__(
         self,

@@ -1,11 +1,16 @@
 """The order of images is a function of seed and step alone."""
 
+import os
+import time
+from contextlib import closing
+
 import numpy as np
 import pytest
 import torch
 
 import fovea
 from fovea.data.loader import Order, all_batches, train_batches
+from fovea.data.workers import ReadingError
 from fovea.decoding import BadImage
 from fovea.extract.tiles import ArraySource
 from fovea.interfaces import DataSet, Sample
@@ -109,6 +114,27 @@ def test_workers_change_nothing():
     alone = contents(train_batches(Numbered(), order(2, 6), workers=0))
     assert contents(train_batches(Numbered(), order(2, 6), workers=2)) == alone
     assert len(alone) == 4
+
+
+class Dying(Numbered):
+    """Ends its process a moment after it was asked for an image."""
+
+    def sample(self, index, epoch):
+        time.sleep(0.3)
+        os._exit(3)
+
+
+def test_a_worker_that_is_about_to_die_is_named_for_what_failed_because_of_it():
+    reading = train_batches(Dying(), order(), workers=1)
+    named = pytest.raises(ReadingError, match="data worker 0 of 1 of rank 0 exited with code 3")
+    with closing(reading), named, reading.named():
+        raise RuntimeError("its files are gone")
+
+
+def test_an_error_that_no_worker_has_caused_stays_what_it_is():
+    reading = train_batches(Numbered(), order(), workers=0)
+    with pytest.raises(RuntimeError, match="out of memory"), reading.named():
+        raise RuntimeError("out of memory")
 
 
 def test_global_random_state_is_left_alone():

@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from fovea.data import sending
 from fovea.data.sending import Parcel
-from fovea.images import Array
+from fovea.images import Array, Packed
 
-SIZES = [(7, 5, 3), (1, 1, 1), (300, 200, 3), (0, 4, 3)]
+SIZES = [(7, 5, 3), (1, 1, 3), (300, 200, 3), (0, 4, 3)]
 linux = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux")
 
 
@@ -25,12 +25,12 @@ def images(number: int) -> list[Array]:
 class Parcels(IterableDataset[Parcel]):
     """Some parcels; the last one tells what files in memory its worker holds open."""
 
-    def __init__(self, count: int):
-        self.count = count
+    def __init__(self, count: int, make: Callable[[int], list[Array]]):
+        self.count, self.make = count, make
 
     def __iter__(self) -> Iterator[Parcel]:
         for number in range(self.count):
-            yield Parcel(images(number))
+            yield Parcel(self.make(number))
         yield Parcel([np.array([[[len(files_in_memory())]]], np.uint8)])
 
 
@@ -39,22 +39,35 @@ def files_in_memory() -> list[str]:
     return [os.readlink(link) for link in links if "memfd:fovea" in os.readlink(link)]
 
 
-def sent(count: int) -> list[list[Array]]:
-    return list(DataLoader(Parcels(count), batch_size=None, num_workers=1))
+def sent(count: int, make: Callable[[int], list[Array]] = images) -> list[Packed | list[Array]]:
+    return list(DataLoader(Parcels(count, make), batch_size=None, num_workers=1))
 
 
 @linux
 def test_images_arrive_as_they_were_and_memory_is_given_back() -> None:
-    *arrived, (held,) = sent(20)
+    *arrived, last = sent(20)
+    (held,) = last
     assert 1 < held.item() <= sending._KEPT
     for number, found in enumerate(arrived):
+        assert isinstance(found, Packed)
         for one, image in zip(found, images(number), strict=True):
             np.testing.assert_array_equal(one, image)
             assert one.flags.writeable  # as torch wants them
     assert not files_in_memory()
     assert "memfd:fovea" in Path("/proc/self/maps").read_text()
-    del arrived, held, found, one
+    del arrived, last, held, found, one
     assert "memfd:fovea" not in Path("/proc/self/maps").read_text()
+
+
+@linux
+@pytest.mark.parametrize("sizes", [[(0, 4, 3)], [(2, 2, 3), (2, 2, 1)], []])
+def test_what_cannot_be_mapped_or_packed_arrives_too(sizes: list[tuple[int, ...]]) -> None:
+    def make(number: int) -> list[Array]:
+        return [np.full(size, number, np.uint8) for size in sizes]
+
+    for number, found in enumerate(sent(3, make)[:-1]):
+        assert [one.shape for one in found] == sizes
+        assert all((one == number).all() for one in found)
 
 
 def test_without_a_worker_images_are_sent_by_value() -> None:

@@ -101,6 +101,17 @@ def test_in_pieces_a_batch_gives_the_same_update(alone, tmp_path):
     assert_alike(folder, alone, ("pretrain",))
 
 
+def test_steps_that_are_not_finite_change_no_weight_that_is_shared_out(tmp_path):
+    folder = tmp_path / "run"
+    done = launch(folder, 2, "parallel=fsdp", "pretrain.optimizer.lr=1e30")
+    assert "3 steps in a row" in done.stdout + done.stderr
+    files = sorted((folder / "pretrain").glob("nonfinite-step-*-rank-0.pt"))
+    first, *later = [torch.load(file, weights_only=True)["stage"] for file in files]
+    assert len(later) == 2
+    for state in later:
+        assert all(torch.equal(state[name], value) for name, value in first.items())
+
+
 def test_what_the_first_process_refuses_ends_all_with_its_sentence(alone, tmp_path):
     before = (alone / "config.yaml").read_text()
     done = launch(alone, 2, "seed=9")
