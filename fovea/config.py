@@ -254,8 +254,9 @@ def _tuples(value: object) -> object:
 
 def _stand_ins(info: FieldInfo) -> list[str]:
     """List the words that may stand in place of a field's number or section."""
-    options = [one for one in get_args(info.annotation) if get_origin(one) is Literal]
-    return [repr(word) for option in options for word in get_args(option)]
+    options = get_args(info.annotation)
+    words = [repr(word) for one in options if get_origin(one) is Literal for word in get_args(one)]
+    return ["true", "false", *words] if bool in options else words
 
 
 def _one_for_each_key(
