@@ -10,6 +10,7 @@ import copy
 import gc
 from dataclasses import dataclass
 from itertools import chain, product
+
 import torch
 
 from fovea import collective, geometry
@@ -131,7 +132,8 @@ def choose(
     if found is None:
         raise ConfigError([_too_large(recipe, config, min(sizes), device)])
     plan, size = found
-    say(f"memory: {gigabytes(size)} of {card(device)}, at {share:,} images: {_words(plan, needs)}")
+    step = f"a step of {share:,} images takes {gigabytes(size)}, with {card(device)}"
+    say(f"memory: {step}: {_words(plan, needs)}")
     return _with(config, plan, needs.count)
 
 
@@ -205,13 +207,14 @@ def _with(config: PretrainConfig, plan: Plan, count: int) -> PretrainConfig:
 def _words(plan: Plan, needs: Needs) -> str:
     chosen = f"checkpoint_blocks={plan.blocks} of {needs.count}, accumulate={plan.pieces}"
     if plan == Plan(0, 1):
-        return f"{chosen}: all activations are kept"
-    return f"{chosen}: to keep all activations would take {gigabytes(needs.of(Plan(0, 1)))}"
+        return f"{chosen}, all activations are kept"
+    return f"{chosen}, since to keep all activations would take {gigabytes(needs.of(Plan(0, 1)))}"
 
 
 def _too_large(recipe: Recipe, config: PretrainConfig, least: float, device: torch.device) -> str:
+    step = f"a step of {config.batch_size:,} images takes {gigabytes(least)}"
     changes = ", ".join(remedies(recipe, "pretrain", config))
     return (
-        f"pretrain.batch_size: a step of {config.batch_size:,} images takes {gigabytes(least)} of "
-        f"{card(device)}, as much computed again as may be; try, in this order: {changes}"
+        f"pretrain.batch_size: {step}, computing again all that the settings allow, and there are "
+        f"{card(device)}; try, in this order: {changes}"
     )
