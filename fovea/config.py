@@ -27,7 +27,7 @@ N = TypeVar("N", bound="float | Section")
 
 AUTO: Literal["auto"] = "auto"
 Auto = Literal["auto"]
-"""Stands for a number that a run chooses by the size of its data, see ``fovea.presets``."""
+"""A number that a run chooses: by its data, ``fovea.presets``; by its GPU, ``engine.memory``."""
 
 # beside what both libraries raise: a number of thousands of digits, brackets in thousands
 _UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError)

@@ -8,7 +8,7 @@ same pass takes the same bytes. What an operation uses only within itself is not
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,21 +30,40 @@ class Usage:
 
     Attributes:
         kept: until the backward pass: the scene, activations, weights in another precision.
-        most: at any moment until the last block has run. What head and loss make for a moment does
-            not count: they go by chunks where a batch is large.
         call: kept by the largest call of a backbone.
         block: kept by the largest call of one of its blocks; of itself, where it names none.
+        peaks: the most at any moment, from the end of each call of a block to the end of the next.
+            What head and loss make after the last does not count: they go by chunks where a batch
+            is large.
     """
 
     kept: float
-    most: float
     call: float
     block: float
+    peaks: tuple[float, ...]
+
+    @property
+    def most(self) -> float:
+        """The highest peak."""
+        return max(self.peaks)
 
     def towards(self, other: "Usage", share: float) -> "Usage":
-        """Go a share of the way to another, or beyond it: all that is counted is linear."""
-        pairs = zip(astuple(self), astuple(other), strict=True)
-        return Usage(*(one + (two - one) * share for one, two in pairs))
+        """Go a share of the way to another, or beyond it: all that is counted is linear.
+
+        The highest peak is not, since in a large batch it may lie elsewhere: hence all of them.
+        """
+
+        def between(one: float, two: float) -> float:
+            return one + (two - one) * share
+
+        alike = len(self.peaks) == len(other.peaks)
+        pairs = zip(self.peaks, other.peaks, strict=True) if alike else [(self.most, other.most)]
+        return Usage(
+            between(self.kept, other.kept),
+            between(self.call, other.call),
+            between(self.block, other.block),
+            tuple(between(*pair) for pair in pairs),
+        )
 
 
 def usage_at(
@@ -81,24 +100,17 @@ def _usage(
     backbones = stage.backbones()
     blocks = [block for backbone in backbones for block in backbone.layers()] or backbones
     live = Live(device, [*stage.parameters(), *stage.buffers()])
-    with live, _calls(backbones, live) as of_backbones, _calls(blocks, live) as of_blocks:
+    with live, ExitStack() as stack:
+        calls = stack.enter_context(_growth(backbones, live))
+        parts = stack.enter_context(_growth(blocks, live))
+        peaks = stack.enter_context(_peaks(blocks, live))
         scene = extractor.prepare(images, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
             loss = stage(scene, labels, _HALFWAY, generator)
         kept = live.bytes  # while loss and scene are here
     del loss, scene
-    call, block = (
-        max((one.grown for one in calls), default=0) for calls in (of_backbones, of_blocks)
-    )
-    return Usage(kept, of_blocks[-1].most if of_blocks else live.most, call, block)
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A call of a module: the bytes that it left behind, and the most that there had been."""
-
-    grown: int
-    most: int
+    sizes = kept, max(calls, default=0), max(parts, default=0)
+    return Usage(*sizes, tuple(peaks) or (live.most,))
 
 
 class Live(TorchDispatchMode):
@@ -140,17 +152,29 @@ class Live(TorchDispatchMode):
 
 
 @contextmanager
-def _calls(modules: Iterable[nn.Module], live: Live) -> Iterator[list[_Call]]:
-    """List the calls of some modules within this block."""
-    calls: list[_Call] = []
+def _growth(modules: Iterable[nn.Module], live: Live) -> Iterator[list[int]]:
+    """List the bytes that each call of some modules leaves behind, within this block."""
+    grown: list[int] = []
     before: list[int] = []
-
-    def end(*_: object) -> None:
-        calls.append(_Call(live.bytes - before.pop(), live.most))
-
     with ExitStack() as stack:
         for module in modules:
             begin = module.register_forward_pre_hook(lambda *_: before.append(live.bytes))
+            end = module.register_forward_hook(lambda *_: grown.append(live.bytes - before.pop()))
             stack.callback(begin.remove)
+            stack.callback(end.remove)
+        yield grown
+
+
+@contextmanager
+def _peaks(modules: Iterable[nn.Module], live: Live) -> Iterator[list[int]]:
+    """List the most that there was up to the end of each call, since the one before."""
+    peaks: list[int] = []
+
+    def end(*_: object) -> None:
+        peaks.append(live.most)
+        live.most = live.bytes
+
+    with ExitStack() as stack:
+        for module in modules:
             stack.callback(module.register_forward_hook(end).remove)
-        yield calls
+        yield peaks

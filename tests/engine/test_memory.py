@@ -21,9 +21,9 @@ GB = 10**9
 BLOCKS = 4
 NEEDS = Needs(  # of a made-up network: 40 GB if all is kept, 8 GB if blocks are computed again
     standing=2 * GB,
-    plain=Usage(kept=40 * GB, most=42 * GB, call=16 * GB, block=4 * GB),
-    blocks=Usage(kept=8 * GB, most=9 * GB, call=3 * GB, block=1 * GB),
-    pieces=Usage(kept=1 * GB, most=3 * GB, call=0, block=0),
+    plain=Usage(kept=40 * GB, call=16 * GB, block=4 * GB, peaks=(42 * GB,)),
+    blocks=Usage(kept=8 * GB, call=3 * GB, block=1 * GB, peaks=(9 * GB,)),
+    pieces=Usage(kept=1 * GB, call=0, block=0, peaks=(3 * GB,)),
     count=BLOCKS,
 )
 
