@@ -27,7 +27,7 @@ N = TypeVar("N", bound="float | Section")
 
 AUTO: Literal["auto"] = "auto"
 Auto = Literal["auto"]
-"""Stands for a number that a run chooses by the size of its data, see ``fovea.presets``."""
+"""A number that a run chooses: by its data, ``fovea.presets``; by its GPU, ``engine.memory``."""
 
 # beside what both libraries raise: a number of thousands of digits, brackets in thousands
 _UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError)
@@ -254,8 +254,9 @@ def _tuples(value: object) -> object:
 
 def _stand_ins(info: FieldInfo) -> list[str]:
     """List the words that may stand in place of a field's number or section."""
-    options = [one for one in get_args(info.annotation) if get_origin(one) is Literal]
-    return [repr(word) for option in options for word in get_args(option)]
+    options = get_args(info.annotation)
+    words = [repr(word) for one in options if get_origin(one) is Literal for word in get_args(one)]
+    return ["true", "false", *words] if bool in options else words
 
 
 def _one_for_each_key(

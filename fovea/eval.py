@@ -30,14 +30,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         recipe = _recipe(Path(arguments.run_dir), arguments.overrides)
     except ConfigError as error:
         return report(error.lines)
-    from fovea.evaluate.report import write_report  # torch is imported only now
+    from fovea.engine.out_of_memory import explained  # torch is imported only now
+    from fovea.engine.run import pick_device
+    from fovea.engine.stopping import TrainingError
+    from fovea.evaluate.report import write_report
 
+    smaller = [f"an evaluate.batch_size below {recipe.evaluate.batch_size}"]
     try:
-        print(write_report(recipe))
+        with explained("evaluate", smaller, pick_device(recipe.device)):
+            print(write_report(recipe))
     except ConfigError as error:
         return report(error.lines)
     except (ValueError, OSError) as error:
         return report([str(error)])
+    except TrainingError as error:
+        report([str(error)])
+        return 1
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from fovea.config import (
+    AUTO,
     Auto,
     Component,
     ConfigError,
@@ -97,8 +98,10 @@ class PretrainConfig(StageConfig):
 
     optimizer: PretrainOptimizerConfig = Field(PretrainOptimizerConfig(), description="AdamW")
     objective: Annotated[Component, Part("ssl_objective")] = Field(description="the loss")
-    checkpoint_blocks: bool = Field(
-        False, description="keep no activations within blocks, compute them again: less memory"
+    checkpoint_blocks: Annotated[int, Field(ge=1)] | bool | Auto = Field(
+        AUTO,
+        description="blocks, from the input on, whose activations are not kept but computed again: "
+        "less memory; true: all, false: none, auto: as few as let a step fit on a GPU",
     )
     compile: bool = Field(False, description="compile student and teacher by torch.compile")
 

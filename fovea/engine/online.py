@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from fovea import collective
 from fovea.engine.log import RunLog
+from fovea.engine.out_of_memory import explained
 from fovea.evaluate.embed import Embedded, Some, embed
 from fovea.evaluate.gazes import sampled
 from fovea.evaluate.knn import knn_accuracy
@@ -76,7 +77,8 @@ class Online:
             The accuracy of kNN after the last glimpse, by which the best checkpoint is chosen; None
             where nothing is classified, and in other processes than the first.
         """
-        with log.aside():
+        smaller = [f"an online.batch_size below {self.config.batch_size}", "fewer online.images"]
+        with log.aside(), explained("online", smaller, next(self.stage.parameters()).device):
             trained = self._copy()
             if collective.rank() > 0:
                 return None

@@ -18,7 +18,9 @@ from fovea.engine.checkpoint import misfit, save_text
 from fovea.engine.distributed import from_first, in_first, local_rank, process_group, say
 from fovea.engine.environment import record_start
 from fovea.engine.lock import alone_in
+from fovea.engine.memory import fitted
 from fovea.engine.online import MEASURED, Online
+from fovea.engine.out_of_memory import explained, remedies
 from fovea.engine.stopping import StopRequest, graceful
 from fovea.engine.trainer import Trainer
 from fovea.interfaces import DataSet
@@ -35,8 +37,9 @@ from fovea.trained import FILE, Trained, load_trained
 _MAY_CHANGE = {
     "run_dir", "workers", "log_every", "checkpoint_every", "keep", "max_bad_images", "loggers",
     "online", "evaluate", "data_timeout", "on_save_error",
+    "pretrain.checkpoint_blocks", "pretrain.objective.accumulate",
 }  # fmt: skip
-"""Settings without effect on the result; a run may be resumed with others."""
+"""Settings without effect on the result but for rounding; a run may be resumed with others."""
 
 
 def train(recipe: Recipe) -> None:
@@ -81,14 +84,15 @@ def _train_stages(
             say(f"{name}: finished before; its result is {folder / FILE}")
             trained = load_trained(run_dir, name)
             continue
-        stage = _begin(recipe, name, trained, data, device)
-        spare = copy.deepcopy(stage) if recipe.parallel == "fsdp" else stage
-        seen = _decoded_for(stage, name, recipe, data)
-        config: StageConfig = getattr(recipe, name)
-        trainer = Trainer(stage, config, recipe, trained.model.extractor, seen, folder)
-        current = partial(_current, trainer, spare)
-        trainer.run(stop, _online(recipe, trainer, current, trained.model.finest_zoom))
-        trained = current()
+        config = _fitted(recipe, name, trained, data, device)
+        with explained(name, remedies(recipe, name, config), device):
+            stage = _begin(recipe, name, config, trained, data, device)
+            spare = copy.deepcopy(stage) if recipe.parallel == "fsdp" else stage
+            seen = _decoded_for(stage, name, recipe, data)
+            trainer = Trainer(stage, config, recipe, trained.model.extractor, seen, folder)
+            current = partial(_current, trainer, spare)
+            trainer.run(stop, _online(recipe, trainer, current, trained.model.finest_zoom))
+            trained = current()
         if collective.rank() == 0:
             trained.save(folder / FILE)
 
@@ -98,9 +102,11 @@ def build_trainer(recipe: Recipe, name: str) -> Trainer:
     data = load_data(recipe, "train")
     before = recipe.stages()[: recipe.stages().index(name)]
     trained = load_trained(recipe.run_dir, before[-1]) if before else _start(recipe)
-    stage = _begin(recipe, name, trained, data, pick_device(recipe.device))
+    device = pick_device(recipe.device)
+    config = _fitted(recipe, name, trained, data, device)
+    stage = _begin(recipe, name, config, trained, data, device)
     extractor, folder = trained.model.extractor, Path(recipe.run_dir, name)
-    return Trainer(stage, getattr(recipe, name), recipe, extractor, data, folder)
+    return Trainer(stage, config, recipe, extractor, data, folder)
 
 
 def load_data(recipe: Recipe, split: str, finest_zoom: float = math.inf) -> DataSet:
@@ -185,12 +191,27 @@ def _start(recipe: Recipe) -> Trained:
     return replace(before, model=fresh)
 
 
-def _begin(
+def _fitted(
     recipe: Recipe, name: str, trained: Trained, data: DataSet, device: torch.device
+) -> StageConfig:
+    """Return the settings of a stage, made to fit the memory of its device."""
+    config: StageConfig = getattr(recipe, name)
+    if isinstance(config, PretrainConfig):
+        return fitted(recipe, config, trained, data, device)
+    return config
+
+
+def _begin(
+    recipe: Recipe,
+    name: str,
+    config: StageConfig,
+    trained: Trained,
+    data: DataSet,
+    device: torch.device,
 ) -> Stage:
     """Make a stage with the weights that it begins with."""
     torch.manual_seed(recipe.seed)
-    stage = _stage(name, getattr(recipe, name), trained, data).to(device)
+    stage = _stage(name, config, trained, data).to(device)
     trained.to(device)  # read from a file, it is still on the CPU
     return stage
 
@@ -233,13 +254,17 @@ def _claim(run_dir: Path, recipe: Recipe) -> None:
     file = run_dir / "config.yaml"
     if file.is_file() and _has_begun(run_dir):
         before, now = read_yaml(file), to_tree(recipe)
-        changed = [key for key in _differences(before, now) if key.split(".")[0] not in _MAY_CHANGE]
+        changed = [key for key in _differences(before, now) if not _may_change(key)]
         if changed:
             raise ConfigError(
                 [f"{key}: differs from {file}; use another run_dir" for key in changed]
             )
     run_dir.mkdir(parents=True, exist_ok=True)
     save_text(to_yaml(recipe), file)
+
+
+def _may_change(key: str) -> bool:
+    return key in _MAY_CHANGE or key.split(".")[0] in _MAY_CHANGE
 
 
 def _has_begun(run_dir: Path) -> bool:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from fovea.config import Auto, Section
+from fovea.config import AUTO, Auto, Section
 from fovea.schedule import Schedule
 
 
@@ -75,11 +75,11 @@ class Seq2GlobalConfig(Section):
         description="of the teacher's moving average; auto: by the length of training",
     )
     koleo: float = Field(0.1, ge=0, description="weight of the KoLeo term")
-    accumulate: int = Field(
-        1,
-        ge=1,
+    accumulate: Annotated[int, Field(ge=1)] | Auto = Field(
+        AUTO,
         description="pieces of a batch whose activations are kept at a time; the update is that of "
-        "the whole batch, the student's forward pass is made twice",
+        "the whole batch, the student's forward pass is made twice; auto: 1, unless a step would "
+        "not fit on a GPU",
     )
     frozen_prototypes: float = Field(
         0.0033, ge=0, lt=1, description="share of training in which the prototypes stay fixed"

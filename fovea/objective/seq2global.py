@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from fovea import collective
-from fovea.config import number
+from fovea.config import AUTO, number
 from fovea.gazes import gazes_ahead
 from fovea.interfaces import Backbone, ContextBuilder, GazePolicy, Loss, Scene, SSLObjective
 from fovea.objective.augment import check_channels
@@ -40,6 +40,7 @@ class Seq2Global(SSLObjective):
         self.config = config
         self.momentum = number(config.momentum, "momentum")
         self.teacher_temperature = number(config.teacher_temperature, "teacher_temperature")
+        self.pieces = 1 if config.accumulate == AUTO else config.accumulate
         self.student = backbone
         self.head = ProjectionHead(config.head, backbone.width)
         self.teacher = copy.deepcopy(backbone).requires_grad_(False)
@@ -103,7 +104,7 @@ class Seq2Global(SSLObjective):
 
     def _student_features(self, scene: Scene, generator: torch.Generator) -> Tensor:
         """Ask the student: state token 0 of each view, [1 + V + S, B, D]."""
-        student, pieces = self.student, self.config.accumulate
+        student, pieces = self.student, self.pieces
         globe = _look(student, self.views.globe(scene, generator, teacher=False), pieces)
         steps = _follow(student, self.views.sequence(scene, generator), pieces)
         outputs = [globe[None], torch.stack(steps)]

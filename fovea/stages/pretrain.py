@@ -1,14 +1,13 @@
 """Stage 1: pretrain the backbone without labels. Paper, section 3.1."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
-    apply_activation_checkpointing,
-)
+from torch.utils.checkpoint import checkpoint
 
-from fovea.config import ConfigError
+from fovea.config import AUTO, Auto, ConfigError
 from fovea.interfaces import Backbone, Loss, Scene, SSLObjective
 from fovea.model import FovealModel
 from fovea.parts import part
@@ -32,8 +31,8 @@ class Pretrain(Stage):
             policy=model.policy,
         )
         self.finest_zoom = self.objective.finest_zoom
-        if config.checkpoint_blocks:
-            _forget_activations(model.backbone)
+        for block in _to_checkpoint(model.backbone, config.checkpoint_blocks):
+            _forget_activations(block)
         if config.compile:
             for backbone in self.backbones():
                 backbone.compile()
@@ -72,11 +71,29 @@ class Pretrain(Stage):
         return self.start.model.backbone.no_weight_decay()
 
 
-def _forget_activations(backbone: Backbone) -> None:
-    """Have blocks keep their input only, and run again in the backward pass."""
-    layers = backbone.layers()
-    if not layers:
+def _to_checkpoint(backbone: Backbone, setting: bool | int | Auto) -> list[nn.Module]:
+    """Choose the first blocks of a backbone: it is while they run again that least is held.
+
+    By ``auto``, which ``fovea.engine.memory`` replaces on a GPU, it is none.
+    """
+    blocks = backbone.layers()
+    if setting is False or setting == AUTO:
+        return []
+    if not blocks:
         raise ConfigError(
             ["pretrain.checkpoint_blocks: this backbone names no blocks (layers()); set false"]
         )
-    apply_activation_checkpointing(backbone, check_fn=lambda module: module in layers)
+    if setting is not True and setting > len(blocks):
+        raise ConfigError(
+            [f"pretrain.checkpoint_blocks: this backbone has {len(blocks)}, found {setting}"]
+        )
+    return blocks if setting is True else blocks[:setting]
+
+
+def _forget_activations(block: nn.Module) -> None:
+    """Have a block keep its input only, and run again in the backward pass.
+
+    The module stays what it is, with its name, its weights' names and its hooks.
+    """
+    forward = partial(checkpoint, block.forward, use_reentrant=False)
+    setattr(block, "forward", forward)  # noqa: B010  # mypy forbids the plain assignment

@@ -75,9 +75,10 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_two_processes_train_as_one(parallel, alone, tmp_path):
-    printed = train(tmp_path / "run", 2, f"parallel={parallel}")
+@pytest.mark.parametrize(("parallel", "blocks"), [("ddp", "false"), ("fsdp", "1")])
+def test_two_processes_train_as_one(parallel, blocks, alone, tmp_path):
+    words = f"parallel={parallel}", f"pretrain.checkpoint_blocks={blocks}"
+    printed = train(tmp_path / "run", 2, *words)
     assert printed.count(f"processes: 2, {parallel}") == 1
     assert_alike(tmp_path / "run", alone)
 
