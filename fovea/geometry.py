@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fovea.draws import uniform
 
-_WIDEST = 64  # window sides overflow long after this many doublings
+WIDEST = 64  # window sides overflow long after this many doublings
 
 
 def window_sides(zoom: Tensor, sizes: Tensor) -> Tensor:
@@ -161,18 +161,22 @@ def cells(windows: Tensor, sizes: Tensor, patch_size: int) -> tuple[Tensor, Tens
 
 
 def check_windows(windows: Tensor, sizes: Tensor) -> None:
-    """Refuse windows that cannot be read, with a ValueError that says why."""
+    """Refuse windows that cannot be read, with a ValueError that says why.
+
+    Numbers are looked at on the CPU only, since fetching them from a GPU makes the host wait for
+    it. There ``IntegralScene`` reads NaN from windows that are not finite or below zoom -64.
+    """
     if windows.ndim != 3 or windows.shape[-1] != 3:
         raise ValueError(f"windows must be [B, N, 3], got {list(windows.shape)}")
     if len(windows) != len(sizes):
         raise ValueError(f"windows are for {len(windows)} images, the scene has {len(sizes)}")
-    if windows.numel() == 0:
+    if windows.numel() == 0 or windows.device.type != "cpu":
         return
     low, high = (bound.item() for bound in windows.aminmax())  # NaN where there is one
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("windows (or the gaze they come from) are not all finite numbers")
-    if low < -_WIDEST and (lowest := windows[..., 2].min().item()) < -_WIDEST:
-        raise ValueError(f"windows have a zoom of {lowest:g}; expected {-_WIDEST} or more")
+    if low < -WIDEST and (lowest := windows[..., 2].min().item()) < -WIDEST:
+        raise ValueError(f"windows have a zoom of {lowest:g}; expected {-WIDEST} or more")
 
 
 def inside_box(gaze: Tensor, boxes: Tensor) -> Tensor:

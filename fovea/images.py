@@ -54,6 +54,8 @@ class Packed(Sequence[Array]):
             raise ValueError(f"packed images need uint8 [{sum(sizes)}], got {found}")
         if len({shape[2] for shape in shapes}) > 1:
             raise ValueError("packed images need one number of channels for all")
+        if 0 in sizes:
+            raise ValueError(f"packed images[{sizes.index(0)}] has no pixels")
         self.pixels, self.shapes, self._sizes = pixels, list(shapes), sizes
         self._ends = list(accumulate(sizes))
 
@@ -143,6 +145,31 @@ def as_images(images: Images, channels: int | None = None) -> list[Tensor]:
             clash = f"images[{i}]: {count} channels, but images[0] has {counts[0]}"
             raise ValueError(f"{clash}; state channels=3 to repeat grey images")
     return tensors
+
+
+def as_packed(images: Images, channels: int | None = None) -> Packed | list[Tensor]:
+    """Accept images in memory as ``as_images`` does, and join those of uint8 in one buffer.
+
+    It lies where the images are, or where the first of them is. ``Packed`` images are taken as they
+    are, and a batch [B, C, H, W] is copied by one operation: neither is looked at image by image.
+    """
+    if isinstance(images, Packed) and images and _is_kept(images.shapes[0][2], channels):
+        return images
+    if isinstance(images, Tensor) and images.ndim == 4 and images.dtype == torch.uint8:
+        B, C, H, W = images.shape
+        if images.numel() > 0 and _is_kept(C, channels):
+            return Packed(images.movedim(1, -1).reshape(-1), [(H, W, C)] * B)
+    tensors = as_images(images, channels)
+    if tensors[0].dtype != torch.uint8:
+        return tensors
+    place = tensors[0].device
+    pixels = torch.cat([tensor.to(place).flatten() for tensor in tensors])
+    return Packed(pixels, [(H, W, C) for H, W, C in (tensor.shape for tensor in tensors)])
+
+
+def _is_kept(count: int, channels: int | None) -> bool:
+    """Say whether images of that many channels are wanted as they are, whatever their size."""
+    return count == channels or (channels is None and count <= 4)
 
 
 def listed(images: object) -> Sequence[object]:

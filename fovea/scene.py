@@ -25,6 +25,9 @@ class Scene(ABC):
         Each target pixel is the area average of its source cell inside the image; a cell that lies
         outside altogether has the extractor's fill colour.
 
+        On a GPU the host does not wait for numbers: ``integral`` reads NaN there from a window that
+        is not finite, is below zoom -64, or has a cell whose sum may leave int32.
+
         Raises:
             ValueError: the windows are not finite, or their shape does not fit the scene.
         """

@@ -16,11 +16,13 @@ class IntegralConfig(Section):
     )
     table: Literal["auto", "cv2", "torch"] = Field(
         "auto",
-        description="builds tables of uint8 images on the CPU; auto: cv2 where it is installed",
+        description="builds tables of uint8 images on the CPU; auto: cv2 where it is installed; "
+        "on CUDA `reader` decides",
     )
     reader: Literal["auto", "numba", "triton", "torch"] = Field(
         "auto",
-        description="reads patches of uint8 images; auto: numba or, on CUDA, triton if installed",
+        description="reads patches of uint8 images; auto: numba or, on CUDA, triton if installed, "
+        "which then builds their tables too",
     )
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_CHUNK = 64  # patches read at a time: their lattices then stay in the cache
+_CHUNK = 64  # patches read at a time on the CPU: their lattices then stay in the cache
+_CHUNK_ON_GPU = 4096  # elsewhere: bounds the memory, and there are few launches
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Cells:
         touch = self.high > self.low
         return (touch[:, 1, :, None] & touch[:, 0, None, :])[:, None]
 
+    def largest(self) -> Tensor:
+        """Measure the largest cell of each window, in pixels: float64 [n]."""
+        return (self.high - self.low).amax(-1).prod(-1)
+
     def part(self, start: int, stop: int) -> "Cells":
         """Take windows start..stop."""
         one = slice(start, stop)
@@ -51,8 +56,9 @@ def read_cells(table: Tensor, cells: Cells, whole: bool) -> Tensor:
         cells: n windows.
         whole: edges lie between pixels, so that half as many corners do.
     """
-    starts = range(0, len(cells), _CHUNK)
-    parts = [_read(table, cells.part(start, start + _CHUNK), whole) for start in starts]
+    chunk = _CHUNK if table.device.type == "cpu" else _CHUNK_ON_GPU
+    starts = range(0, len(cells), chunk)
+    parts = [_read(table, cells.part(start, start + chunk), whole) for start in starts]
     if parts:
         return torch.cat(parts)
     n, _, P = cells.low.shape

@@ -132,7 +132,7 @@ class PyramidScene(Scene):
             ValueError: the windows are not finite, or their shape does not fit the scene.
             BadImage: a part of a file that is needed is damaged.
         """
-        check_windows(windows, self.sizes)
+        check_windows(windows.cpu(), self.sizes)
         B, N, _ = windows.shape
         C, P = len(self.fill), self.patch_size
         regions = self._regions(windows.cpu(), self.sizes.cpu())

@@ -12,6 +12,7 @@ A table is stored as [(H+1) * (W+1), C], row by row, the channels of a pixel sid
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import groupby
 from threading import Lock
 from typing import Any, Literal
@@ -34,11 +35,61 @@ ENTRIES = {
 }
 """The dtype of a table by that of its pixels."""
 
+LARGEST_CELL = (2**31 - 1) // 255
+"""Pixels of uint8 whose sum stays within int32, however bright."""
+
 _NUMPY = {torch.int32: np.int32, torch.int64: np.int64}
 _CV2_CHANNELS = 512  # OpenCV knows no more
 _MANY = 2**18  # pixels of a batch from which threads are worth starting
 _GROUP = 64  # images of one size that are scanned at once on a GPU: bounds the memory beside it
 _SPARE = 16  # a buffer this much larger than what is needed is given back to the system
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the images of a batch lie in a packed buffer, and their tables in a flat one.
+
+    Attributes:
+        sizes: int64 [B, 2], (height, width).
+        starts: int64 [B], each image's first byte, if it is of uint8.
+        offsets: int64 [B], each table's first entry.
+        channels: C.
+        entries: of all tables.
+        tallest, widest: the greatest height and width.
+    """
+
+    sizes: Tensor
+    starts: Tensor
+    offsets: Tensor
+    channels: int
+    entries: int
+    tallest: int
+    widest: int
+
+    @classmethod
+    def of(cls, shapes: Sequence[Sequence[int]]) -> "Layout":
+        """Lay out images of shapes (H, W, C), on the CPU."""
+        shape = torch.tensor(shapes)
+        pixels, entries = shape.prod(1), (shape[:, :2] + 1).prod(1)
+        starts, offsets = pixels.cumsum(0) - pixels, entries.cumsum(0) - entries
+        tallest, widest, C = shape.amax(0).tolist()
+        return cls(
+            shape[:, :2].contiguous(), starts, offsets, C, int(entries.sum()), tallest, widest
+        )
+
+    def to(self, device: torch.device) -> "Layout":
+        """Copy to a device, at once, and without waiting for it."""
+        B = len(self.sizes)
+        joined = torch.cat([self.sizes.flatten(), self.starts, self.offsets])
+        sizes, starts, offsets = send(joined, device).split([2 * B, B, B])
+        return replace(self, sizes=sizes.view(B, 2), starts=starts, offsets=offsets)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy to a device; from the CPU to a GPU through pinned memory, without waiting for it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def choose_builder(setting: Literal["auto", "cv2", "torch"]) -> Builder:
