@@ -1,5 +1,7 @@
 """Our step: the trainer's own, on images from files."""
 
+import copy
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -16,6 +18,7 @@ from fovea.interfaces import Loss, Scene
 from fovea.model import assemble
 from fovea.objective.seq2global import Seq2Global
 from fovea.objective.views import View, ViewDrawer
+from fovea.presets import resolve
 from fovea.recipe import Recipe
 from fovea.stages.pretrain import Pretrain
 from fovea.trained import Trained
@@ -29,6 +32,7 @@ class OurTraining:
     """
 
     def __init__(self, recipe: Recipe):
+        recipe = resolve(recipe, len(load_data(recipe, "train"))).recipe
         assert recipe.pretrain is not None
         self.recipe = recipe
         self.batch_size = recipe.pretrain.batch_size
@@ -77,10 +81,13 @@ class OurTraining:
             self.objective.views.sequence(scene, generator)
         self.objective.views.locals(scene, generator)
 
-    def draw_beforehand(self, batch: Batch) -> None:
-        """Have the views of a batch ready, so that steps draw and read none."""
+    def draw_beforehand(self, batch: Batch, views: "Ready | None" = None) -> None:
+        """Have views of a batch ready, these or fresh ones, so that steps draw and read none."""
         scene = self.extractor.prepare(batch.images, self.device)
-        self.objective.views = Ready(self.objective.views, scene)
+        if views is None:
+            self.objective.views = Ready(self.objective.views, scene)
+        else:
+            self.objective.views = views.to(self.device)
         setattr(self.extractor, "prepare", lambda images, device: scene)  # noqa: B010
 
     def watch(self, split: Split[M]) -> None:
@@ -105,6 +112,15 @@ class Ready(ViewDrawer):
         self.drawn_locals = drawer.locals(scene, generator)
         self.drawn_sequence = drawer.sequence(scene, generator)
 
+    def to(self, device: torch.device) -> "Ready":
+        """Have the same views on a device."""
+        moved = copy.copy(self)
+        moved.drawn, moved.drawn_locals = (
+            _moved(view, device) for view in (self.drawn, self.drawn_locals)
+        )
+        moved.drawn_sequence = [_moved(view, device) for view in self.drawn_sequence]
+        return moved
+
     def globe(self, scene: Scene, generator: torch.Generator, teacher: bool) -> View:
         """Return the global views."""
         return self.drawn
@@ -116,3 +132,7 @@ class Ready(ViewDrawer):
     def sequence(self, scene: Scene, generator: torch.Generator) -> list[View]:
         """Return the sequence."""
         return self.drawn_sequence
+
+
+def _moved(view: View, device: torch.device) -> View:
+    return View(*(getattr(view, field.name).to(device) for field in fields(view)))
