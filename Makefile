@@ -5,7 +5,9 @@ RUN ?= runs/quickstart
 BIN = $(VENV)/bin
 ADDONS = $(abspath $(VENV))-plugins
 
-.PHONY: quickstart test check lint docs plugins fault clean
+GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+
+.PHONY: quickstart test check lint docs plugins fault gpu clean
 
 quickstart: $(VENV)/installed  ## train all three stages on the embedded data, then measure
 	$(BIN)/python -m fovea.train quickstart run_dir=$(RUN) $(ARGS)
@@ -16,6 +18,9 @@ test: $(VENV)/installed-dev  ## run the tests, two at a time
 
 fault: $(VENV)/installed-dev  ## run the long tests that inject faults
 	$(BIN)/python -m pytest -m fault $(ARGS)
+
+gpu:  ## check and measure everything on a GPU in six minutes; installs nothing, needs no network
+	$(GPU_PYTHON) -m fovea.bench gpu $(ARGS)
 
 lint: $(VENV)/installed-dev  ## check format, lint and types
 	$(BIN)/ruff format --check .

@@ -103,6 +103,8 @@ def discover() -> Registry:
     """Load all installed plugins once; FOVEA_DISABLE=name,name leaves some out."""
     registry = Registry()
     entries = sorted(entry_points(group="fovea"), key=lambda entry: entry.name != "builtin")
+    if not entries or entries[0].name != "builtin":  # a checkout that is not installed
+        entries.insert(0, EntryPoint("builtin", "fovea.builtin", "fovea"))
     disabled = {word.strip() for word in os.environ.get("FOVEA_DISABLE", "").split(",")} - {""}
     known = [entry.name for entry in entries]
     for word in sorted(disabled - set(known)):

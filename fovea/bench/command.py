@@ -1,4 +1,4 @@
-"""Measure speed: ``python -m fovea.bench extract``, ``inference`` or ``train``."""
+"""Measure speed: ``python -m fovea.bench extract``, ``inference``, ``train`` or ``gpu``."""
 
 import argparse
 import os
@@ -21,10 +21,20 @@ Our pretraining step beside a step of multi-crop DINO (lightly's) of the same Vi
 and without them, and what each choice in ours is worth. All cores; takes about ten minutes and
 6 GB of memory.
 """
+_GPU = """\
+Check everything on a GPU against slow references on the CPU, then measure it all in short: tables
+and reading, training steps with a profile, inference. Under six minutes on an H100, without a
+network. --device cpu --quick rehearses it anywhere.
+"""
 _EPILOG = """\
 Writes a page, a picture and all numbers to a folder. Exit codes: 0 done, 1 with --check a limit was
-missed or not measured, 2 the arguments or the photographs are wrong.
+missed or not measured, 2 the arguments, the device or the photographs are wrong.
 """
+_GPU_EPILOG = """\
+Writes gpu.md and gpu.json, anew whenever a part ends. Exit codes: 0 done, 1 a part failed, or with
+--check a goal was missed or not measured, 2 the arguments or the device are wrong.
+"""
+_PAGES = Path("docs/benchmarks")  # of a checkout
 _SMALLEST, _LARGEST = 64, 16384
 _SIDES = {
     "extract": (224, 448, 896, 1792, 3584, 7168),
@@ -64,10 +74,27 @@ def _parser() -> argparse.ArgumentParser:
     inference.add_argument(
         "--batches", type=_count, nargs="+", metavar="IMAGES", help="images at a time (1 32)"
     )
+    inference.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cpu", help="cuda: also compiled, on the GPU"
+    )
     inference.set_defaults(run=_inference)
     train = commands.add_parser("train", help="pretraining", description=_TRAIN, epilog=_EPILOG)
     _add_train_options(train)
+    gpu = commands.add_parser(
+        "gpu", help="all of it on a GPU", description=_GPU, epilog=_GPU_EPILOG
+    )
+    _add_gpu_options(gpu)
     return parser
+
+
+def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
+    pages = f"({_PAGES} of a checkout, else runs/bench/gpu; of the CPU always the latter)"
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="(cuda)")
+    parser.add_argument("--quick", action="store_true", help="everything small; on a CPU, needed")
+    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="JPEG files of your own")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help=pages)
+    parser.add_argument("--check", action="store_true", help="fail when a goal is missed, too")
+    parser.set_defaults(run=_gpu)
 
 
 def _add_train_options(parser: argparse.ArgumentParser) -> None:
@@ -126,22 +153,28 @@ def _extract(arguments: argparse.Namespace) -> int:
 
 
 def _extract_cuda(arguments: argparse.Namespace) -> int:
-    from fovea.bench.gpu import gpu_tables, measure_gpu  # torch is imported only now
+    from fovea.bench.extract_gpu import gpu_tables, measure_gpu  # torch is imported only now
+    from fovea.bench.limits import judge
+    from fovea.bench.limits_gpu import EXTRACTION_CUDA
     from fovea.bench.page import save
     from fovea.bench.timing import Effort
 
-    if arguments.check or arguments.sizes:
-        raise ValueError("--device cuda: --check and --sizes are for the CPU")
+    if arguments.sizes:
+        raise ValueError("--device cuda: --sizes is for the CPU")
     effort = Effort(arguments.rounds or (5 if arguments.quick else 100), 3, 8.0)
     results = measure_gpu(effort, arguments.photos)
+    verdicts = judge(EXTRACTION_CUDA, results)
     arguments.out.mkdir(parents=True, exist_ok=True)
     title = "Extraction of patches on a GPU"
     facts = {"photographs": ", ".join(results.photos)}
-    print(save(arguments.out, "extraction_cuda", title, gpu_tables(results), [], results, facts))
-    return 0
+    tables = gpu_tables(results)
+    print(save(arguments.out, "extraction_cuda", title, tables, verdicts, results, facts))
+    return _exit_code(arguments.check, [one.holds for one in verdicts])
 
 
 def _inference(arguments: argparse.Namespace) -> int:
+    if arguments.device == "cuda":
+        return _inference_cuda(arguments)
     from fovea.bench.inference import Settings, measure  # torch is imported only now
     from fovea.bench.inference_report import inference_tables
     from fovea.bench.limits import INFERENCE, judge
@@ -163,8 +196,45 @@ def _inference(arguments: argparse.Namespace) -> int:
     return _exit_code(arguments.check, [one.holds for one in verdicts])
 
 
+def _inference_cuda(arguments: argparse.Namespace) -> int:
+    from fovea.bench.inference_gpu import gpu_inference_tables, measure_gpu, settings
+    from fovea.bench.limits import judge
+    from fovea.bench.limits_gpu import INFERENCE_CUDA
+    from fovea.bench.page import save
+    from fovea.bench.timing import Effort
+
+    if arguments.sizes or arguments.batches:
+        raise ValueError("--device cuda: --sizes and --batches are for the CPU")
+    quick = arguments.quick
+    effort = Effort(arguments.rounds or (3 if quick else 50), 3, 0.5 if quick else 8.0)
+    results = measure_gpu(settings("cuda", quick, effort), arguments.photos)
+    verdicts = judge(INFERENCE_CUDA, results)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    title, facts = "Inference on a GPU", {"photographs": ", ".join(results.photos)}
+    tables = gpu_inference_tables(results)
+    print(save(arguments.out, "inference_cuda", title, tables, verdicts, results, facts))
+    return _exit_code(arguments.check, [one.holds for one in verdicts])
+
+
+def _gpu(arguments: argparse.Namespace) -> int:
+    from fovea.bench.gpu import check_and_measure  # torch is imported only now
+
+    if arguments.device == "cpu" and not arguments.quick:
+        raise ValueError("--device cpu rehearses what a GPU is for: add --quick")
+    is_page = arguments.device == "cuda" and _PAGES.is_dir()
+    out = arguments.out or (_PAGES if is_page else Path("runs/bench/gpu"))
+    run = check_and_measure(arguments.device, arguments.quick, arguments.photos, out)
+    missed = [one.name for one in run.goals if arguments.check and not one.holds]
+    print(f"saved in {out}")
+    for what, names in (("failed", run.failed), ("goals missed or not measured", missed)):
+        if names:
+            print(f"{what}: {', '.join(names)}")
+    return int(bool(run.failed or missed))
+
+
 def _train(arguments: argparse.Namespace) -> int:
-    from fovea.bench.limits import TRAINING, TRAINING_CUDA, judge  # torch is imported only now
+    from fovea.bench.limits import TRAINING, judge  # torch is imported only now
+    from fovea.bench.limits_gpu import TRAINING_CUDA
     from fovea.bench.page import save
     from fovea.bench.plots import plot_training
     from fovea.bench.timing import Effort

@@ -95,7 +95,9 @@ def _build_tasks(
 ) -> dict[str, Task]:
     data = jpeg(image)
     planar = torch.from_numpy(image).permute(2, 0, 1)  # [3, H, W]
-    source = np.ones(bytes_moved(len(image)) // 2, np.uint8)  # what is copied is read and written
+    source = np.ones(
+        bytes_moved(*image.shape[:2]) // 2, np.uint8
+    )  # what is copied is read and written
     target = np.ones_like(source)
     tasks: dict[str, Task] = {
         DECODE: lambda _: decode(data),

@@ -1,142 +1,142 @@
-"""Extraction on a CUDA device, timed by its own events: tables, glimpses, and the alternatives.
+"""Check everything on a GPU, then measure it, in minutes: ``python -m fovea.bench gpu``.
 
-The images lie on the device as uint8 from the start, and each gets a glimpse of 30 windows.
+Each part runs in a process of its own (see ``fovea.bench.parts``), and the page is written anew
+whenever one ends. With ``--device cpu --quick`` the whole can be rehearsed on any machine.
 """
 
-from collections.abc import Sequence
+import os
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
-import torch
-from torch import Tensor
-
-from fovea import create, geometry
-from fovea.bench.looks import Crop, draw_looks
-from fovea.bench.names import BUILD, COPY, GLIMPSE
-from fovea.bench.photos import Photos, mosaic, read_photos
-from fovea.bench.results import GpuExtraction, bytes_moved
-from fovea.bench.rivals import grid_sample, interpolate, roi_align, rois
+from fovea.bench import gpu_kernels, gpu_networks, gpu_runs, gpu_speed
+from fovea.bench.device import check_device, describe_card
+from fovea.bench.limits import Verdict
+from fovea.bench.limits_gpu import EXTRACTION_CUDA, INFERENCE_CUDA, STEPS_CUDA
+from fovea.bench.page import save
+from fovea.bench.parts import Outcome, Part, Setting, run_parts
 from fovea.bench.tables import Table, number
-from fovea.bench.timing import Effort, Task, interleave, ratio
-from fovea.interfaces import ContextBuilder, PatchExtractor
 
-_SIDE = 448
-_BATCHES = (1, 1024)
-_NOTE = """\
-Time between CUDA events for the whole batch, and its ratio to 'integral: glimpse'. Rivals read a
-float tensor and are told their windows beforehand; 'interpolate' takes one crop at a time, so one
-image only."""
-_COPY_NOTE = """\
-Bytes moved per second, over those of a copy on the device: image read and table written for the
-tables (a byte copied is one read and one written)."""
+PARTS = (
+    Part("kernels", gpu_kernels.kernels, 90),
+    Part("networks", gpu_networks.networks, 120),
+    Part("training", gpu_runs.training, 150),
+    Part("processes", gpu_runs.processes, 150),
+    Part("waits", gpu_networks.waits, 60),
+    Part("compile", gpu_networks.compiled, 150),
+    Part("xformers", gpu_networks.xformers, 60),
+    Part("contract", gpu_networks.contract, 120),
+    Part("tests", gpu_runs.suite, 120),
+    Part("extraction", gpu_speed.extraction, 60, alone=True),
+    Part("steps", gpu_speed.steps, 120, alone=True),
+    Part("inference", gpu_speed.inference, 120, alone=True),
+    Part("compiled step", gpu_speed.compiled_step, 120, alone=True),
+)
+SECONDS = 345
+"""What all parts may take together."""
+
+_NOT_YET = "not yet measured"
+_PARTS_NOTE = """\
+Each part runs in a process of its own. It fails where a check is missed, and where it dies or takes
+too long."""
+_CHECKS_NOTE = """\
+Differences from slow references on the CPU, and what they may be. 'Relative' is the norm of a
+difference over the norm of what is expected."""
+_GOALS_NOTE = """\
+They stand in fovea/bench/limits_gpu.py; no part fails where one is missed, but --check does."""
 
 
-class EventClock:
-    """Tells the device's time, in seconds, once all that was asked of it before is done."""
+@dataclass(frozen=True)
+class Run:
+    """What became of the parts that have ended, by name."""
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.last = _record()
+    outcomes: dict[str, Outcome]
 
-    def __call__(self) -> float:
-        """Return the seconds since the clock was made."""
-        now = _record()
-        now.synchronize()
-        self.seconds += self.last.elapsed_time(now) / 1000  # float32: exact for short times only
-        self.last = now
-        return self.seconds
+    @property
+    def failed(self) -> list[str]:
+        """The names of the parts that failed."""
+        return [name for name, outcome in self.outcomes.items() if outcome.is_failed]
+
+    @property
+    def goals(self) -> list[Verdict]:
+        """All goals, in their order; those that were not reached have no number."""
+        findings = [one for outcome in self.outcomes.values() for one in outcome.findings]
+        judged = {goal.name: goal for finding in findings for goal in finding.goals}
+        limits = [(one.name, one.sign, one.value) for group in _GOALS for one in group]
+        return [judged.get(name, Verdict(name, sign, value, None, _NOT_YET))
+                for name, sign, value in limits]  # fmt: skip
 
 
-def measure_gpu(effort: Effort, folder: Path | None) -> GpuExtraction:
-    """Measure everything on the current CUDA device.
+def check_and_measure(device: str, quick: bool, photos: Path | None, out: Path) -> Run:
+    """Run all parts, print a line as each ends, and keep the page up to date.
 
     Raises:
-        ValueError: there is no CUDA device, or there are no photographs.
+        ValueError: there is no such device.
     """
-    if not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch finds no CUDA device on this machine")
-    photos = read_photos(folder)
-    batches = {}
-    with torch.inference_mode():
-        for batch in _BATCHES:
-            tasks = gpu_tasks(photos, batch, _SIDE, torch.device("cuda"))
-            batches[batch] = interleave(tasks, effort, EventClock())
-    return GpuExtraction(torch.cuda.get_device_name(), _SIDE, batches, tuple(photos))
+    check_device(device)
+    out.mkdir(parents=True, exist_ok=True)
+    run = Run({})
+
+    def tell(outcome: Outcome) -> None:
+        run.outcomes[outcome.name] = outcome
+        print(outcome, flush=True)
+        write_page(run, device, quick, out)
+
+    with tempfile.TemporaryDirectory(prefix="fovea-gpu-") as folder:
+        setting = Setting(device, quick, Path(folder), photos, 1 if quick else os.cpu_count() or 1)
+        run_parts(PARTS, setting, SECONDS, tell)
+    return run
 
 
-def gpu_tasks(photos: Photos, batch: int, side: int, device: torch.device) -> dict[str, Task]:
-    """List what is timed, for a batch of images on a device."""
-    images = _images(photos, batch, side).to(device)  # uint8 [B, 3, H, W]
-    extractor: PatchExtractor = create("patch_extractor", "integral")
-    context: ContextBuilder = create("context_builder", "foveal")
-    listed = list(images)
-    scene = extractor.prepare(listed, device)
-    generator = torch.Generator().manual_seed(0)
-    gaze = geometry.draw_uniform((batch, 2), (0.0, 1.0), generator).to(device)
-    windows = context.windows(gaze, scene.sizes, None)
-    edges = geometry.window_edges(windows, scene.sizes).float()  # [B, N, 4]
-    boxes = rois(edges)
-    tensor = images.float()
-    source = torch.ones(batch * bytes_moved(side) // 2, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    tasks: dict[str, Task] = {
-        COPY: lambda _: target.copy_(source),
-        BUILD: lambda _: extractor.prepare(listed, device),
-        "float tensor": lambda _: tensor.copy_(images),
-        GLIMPSE: lambda _: scene.read(context.windows(gaze, scene.sizes, None)),
-        "roi_align": lambda _: roi_align(tensor, boxes) / 255,
-        "grid_sample": lambda _: grid_sample(tensor, edges) / 255,
-    }
-    if batch == 1:
-        crops = draw_looks(1, side, seed=0)[0].crops
-        for mode in ("area", "antialias"):
-            tasks[f"interpolate {mode}"] = _interpolating(tensor, crops, mode)
-    return tasks
+def write_page(run: Run, device: str, quick: bool, out: Path) -> None:
+    """Write gpu.md and gpu.json; of a rehearsal on a CPU, gpu_on_cpu.md and gpu_on_cpu.json."""
+    on_gpu = device == "cuda"
+    facts = {"card": describe_card()} if on_gpu else {"card": "none: a rehearsal on a CPU"}
+    if quick:
+        facts["quick"] = "everything is small: no time here means anything"
+    name = "gpu" if on_gpu else "gpu_on_cpu"
+    save(out, name, "On a GPU", page_tables(run, quick), [], run, facts)
 
 
-def gpu_tables(run: GpuExtraction) -> list[Table]:
-    """Set out all that was measured."""
-    return [_times(run), _bandwidth(run)]
+def page_tables(run: Run, quick: bool) -> list[Table]:
+    """Set out what became of the parts, the checks, the goals, and all that was measured."""
+    findings = [one for outcome in _ordered(run) for one in outcome.findings]
+    goals = [] if quick else [_goals(run)]
+    shown = [table for finding in findings for table in finding.tables]
+    checks = [check for finding in findings for check in finding.checks]
+    return [_parts(run), *goals, *([_checks(checks)] if checks else []), *shown]
 
 
-def _times(run: GpuExtraction) -> Table:
-    head = [""]
-    for batch in run.batches:
-        head += [f"{batch} x {run.side} px, ms", "/ glimpse"]
-    rows = [head]
-    for name in run.batches[1]:
-        row = [name]
-        for samples in run.batches.values():
-            known = name in samples
-            row.append(number(1000 * median(samples[name])) if known else "")
-            row.append(number(ratio(samples, name, GLIMPSE)) if known else "")
-        rows.append(row)
-    return Table(f"Extraction on {run.device}", rows, _NOTE)
+def _ordered(run: Run) -> list[Outcome]:
+    return [run.outcomes[part.name] for part in PARTS if part.name in run.outcomes]
 
 
-def _bandwidth(run: GpuExtraction) -> Table:
-    rows = [["", *(f"{batch} x {run.side} px" for batch in run.batches)]]
-    speeds, shares = ["copy, GB/s"], [BUILD]
-    for batch, samples in run.batches.items():
-        moved = batch * bytes_moved(run.side)
-        speeds.append(number(moved / median(samples[COPY]) / 1e9))
-        shares.append(f"{100 * ratio(samples, COPY, BUILD):.0f} %")
-    return Table("Share of copy bandwidth", [*rows, speeds, shares], _COPY_NOTE)
+def _parts(run: Run) -> Table:
+    rows = [["part", "seconds", "result"]]
+    for part in PARTS:
+        outcome = run.outcomes.get(part.name)
+        known = ["", _NOT_YET] if outcome is None else [f"{outcome.seconds:.0f}", outcome.result]
+        rows.append([part.name, *(cell.replace("|", "/") for cell in known)])
+    return Table("Parts", rows, _PARTS_NOTE)
 
 
-def _images(photos: Photos, batch: int, side: int) -> Tensor:
-    """Repeat the photographs: -> uint8 [B, 3, H, W]."""
-    count = min(batch, len(photos))
-    different = torch.stack([torch.from_numpy(mosaic(photos, side, i)) for i in range(count)])
-    order = torch.arange(batch) % count
-    return different.permute(0, 3, 1, 2)[order].contiguous()
+def _goals(run: Run) -> Table:
+    rows = [["", "goal", "measured", ""]]
+    for goal in run.goals:
+        asked = f"{goal.sign} {goal.value:g}"
+        if goal.measured is None:
+            rows.append([goal.name, asked, goal.reason, ""])
+        else:
+            rows.append([goal.name, asked, number(goal.measured), "" if goal.holds else "MISSED"])
+    return Table("Goals", rows, _GOALS_NOTE)
 
 
-def _interpolating(tensor: Tensor, crops: Sequence[Crop], mode: str) -> Task:
-    return lambda _: interpolate(tensor, crops, mode) / 255
+def _checks(checks: list[Verdict]) -> Table:
+    rows = [["", "seen", "allowed", ""]]
+    for one in checks:
+        seen = "" if one.measured is None else f"{one.measured:.2g}"
+        rows.append([one.name, seen, f"{one.value:.2g}", "" if one.holds else "MISSED"])
+    return Table("Checks", rows, _CHECKS_NOTE)
 
 
-def _record() -> torch.cuda.Event:
-    event = torch.cuda.Event(enable_timing=True)
-    event.record()
-    return event
+_GOALS = (EXTRACTION_CUDA, STEPS_CUDA, INFERENCE_CUDA)

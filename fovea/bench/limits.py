@@ -227,8 +227,3 @@ TRAINING: tuple[Limit[Training], ...] = (
         lambda run: max(one.unnamed(name) for one in run.files for name in (OURS, DINO)),
     ),
 )
-
-TRAINING_CUDA: tuple[Limit[Training], ...] = (
-    *TRAINING,
-    Limit("FLOP/s of our step / matrix product", ">=", 0.35, lambda run: run.utilisation(OURS)),
-)

@@ -24,13 +24,22 @@ POLICY = "policy, random"
 LEARNED = "policy, learned (gmm)"
 SPLIT = (TABLE, READING, BACKBONE, POLICY, LEARNED)
 
-BUILD = "integral: tables"
-GLIMPSE = "integral: glimpse"
+BUILD = "tables"
+SEND = "copy from pinned memory"
+FROM_HOST = "tables, from pinned memory"
+WINDOWS = "windows"
+READ = "reading: patches, float32"
+TOKENS = "reading: tokens, bfloat16"
+GLIMPSE = "windows and patches"
+
+COMPILED_GLIMPSES = "8 glimpses, compiled"
+COMPILED_PLAIN = "plain ViT-S, compiled"
 
 MATMUL = "matrix product"
 OURS = "seq2global"
 OURS_READY = "seq2global, views ready"
 OURS_FULL = "seq2global, all pixels decoded"
+OURS_LARGE = "seq2global, 1024 images"
 DINO = "DINO"
 COMPILED = "pretrain.compile=true"
 

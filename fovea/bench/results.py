@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import ceil, floor
 from statistics import median
 
-from fovea.bench.names import DINO, MATMUL, OTHER, OURS
+from fovea.bench.names import DINO, MATMUL, OTHER, OURS, OURS_LARGE
 from fovea.bench.timing import Samples, ratio
 
 EXACT_ENOUGH = 1 / 255
@@ -109,19 +109,75 @@ class Inference:
 
 
 @dataclass(frozen=True)
+class GpuImages:
+    """What was measured with some images on a GPU.
+
+    Attributes:
+        label: what tables call them.
+        sizes: (height, width) of each.
+        seconds: of each task for all of them.
+    """
+
+    label: str
+    sizes: tuple[tuple[int, int], ...]
+    seconds: Samples
+
+
+@dataclass(frozen=True)
 class GpuExtraction:
     """All that the benchmark of extraction measured on a GPU.
 
     Attributes:
         device: its name.
-        side: of the images, in pixels.
-        batches: seconds of each task for the whole batch, by images in it.
+        chosen: what ``integral`` is made of there.
+        groups: by their part in the limits: many, mixed, one, large.
         photos: names of the photographs.
     """
 
     device: str
-    side: int
-    batches: dict[int, Samples]
+    chosen: str
+    groups: dict[str, GpuImages]
+    photos: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GpuPoint:
+    """What was measured with one batch in one precision on a GPU.
+
+    Attributes:
+        batch: images at a time.
+        precision: of the networks, ``float32`` or ``bfloat16``.
+        seconds: of each task for the whole batch; those of an image size by ``at_side``.
+    """
+
+    batch: int
+    precision: str
+    seconds: Samples
+
+    def fastest(self, *names: str) -> str:
+        """Name the fastest of some tasks; those that were not measured are passed over."""
+        return min(
+            (name for name in names if name in self.seconds),
+            key=lambda name: median(self.seconds[name]),
+        )
+
+
+@dataclass(frozen=True)
+class GpuInference:
+    """All that the benchmark of inference measured on a GPU.
+
+    Attributes:
+        device: its name.
+        sides: of the images, in pixels.
+        points: by batch, then by precision.
+        missing: what could not be measured, and why.
+        photos: names of the photographs.
+    """
+
+    device: str
+    sides: tuple[int, ...]
+    points: tuple[GpuPoint, ...]
+    missing: dict[str, str]
     photos: tuple[str, ...]
 
 
@@ -158,6 +214,7 @@ class Training:
         device: name of the GPU, or cpu.
         recipe: what was trained, in words.
         batch: images a step.
+        large_batch: images a step of the recipe's own batch.
         workers: processes that read data.
         threads: that torch used, on a CPU.
         precision: of the networks.
@@ -174,6 +231,7 @@ class Training:
     device: str
     recipe: str
     batch: int
+    large_batch: int
     workers: int
     threads: int
     precision: str
@@ -188,15 +246,20 @@ class Training:
 
     def at_equal_flops(self, samples: Samples, name: str) -> float:
         """Compare ours with DINO: images a second times FLOPs of an image."""
-        return ratio(samples, DINO, name) * self.flops[OURS] / self.flops[DINO]
+        images = self.images_of(name) / self.batch
+        return images * ratio(samples, DINO, name) * self.flops[OURS] / self.flops[DINO]
 
     def flops_of(self, name: str) -> int:
         """Return the FLOPs of an image in a step; whatever is changed in ours, they are ours."""
         return self.flops[DINO if name == DINO else OURS]
 
+    def images_of(self, name: str) -> int:
+        """Return the images of a step."""
+        return self.large_batch if name == OURS_LARGE else self.batch
+
     def utilisation(self, name: str) -> float:
         """Return the FLOP/s of a step, as a share of those of a matrix product."""
-        work = self.flops_of(name) * self.batch / self.matmul_flops
+        work = self.flops_of(name) * self.images_of(name) / self.matmul_flops
         return work * ratio(self.steps, MATMUL, name)
 
 
@@ -205,9 +268,14 @@ def growth_key(windows: int, side: int) -> str:
     return f"{windows} windows at {side} px"
 
 
-def bytes_moved(side: int) -> int:
+def at_side(name: str, side: int) -> str:
+    """Name a task for images of a side."""
+    return f"{name}, {side} px"
+
+
+def bytes_moved(height: int, width: int) -> int:
     """Count what an ideal build moves: the image read, its int32 table written."""
-    return 3 * side**2 + 12 * (side + 1) ** 2
+    return 3 * height * width + 12 * (height + 1) * (width + 1)
 
 
 def break_even(ours: tuple[float, float], theirs: tuple[float, float]) -> str:

@@ -6,7 +6,6 @@ files, read by worker processes. Times are wall time with all cores, or a GPU's 
 
 import sys
 import tempfile
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -14,16 +13,16 @@ from pathlib import Path
 
 import torch
 
-from fovea.bench.gpu import EventClock
-from fovea.bench.names import COMPILED, DINO, MATMUL, OURS, OURS_FULL, OURS_READY
+from fovea.bench.device import check_device, device_clock, device_name
+from fovea.bench.names import COMPILED, DINO, MATMUL, OURS, OURS_FULL, OURS_LARGE, OURS_READY
 from fovea.bench.photos import Photos, jpeg, mosaic, read_photos
 from fovea.bench.results import Files, Training
-from fovea.bench.timing import Clock, Effort, Samples, Task, interleave
+from fovea.bench.timing import Effort, Samples, Task, interleave
 from fovea.bench.train_changes import changes
 from fovea.bench.train_loop import Seconds, dino_loop, our_loop
 from fovea.bench.train_memory import peak_memory
 from fovea.bench.train_pipeline import pipeline
-from fovea.bench.train_recipe import BATCH, describe_recipe
+from fovea.bench.train_recipe import BATCH, LARGE_BATCH, describe_recipe
 from fovea.bench.train_step import Plan, image_flops, step_task
 
 _FILES = 64
@@ -65,15 +64,15 @@ def measure(settings: Settings) -> Training:
     Raises:
         ValueError: there are no photographs, no CUDA device, or no lightly.
     """
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch finds no CUDA device on this machine")
+    check_device(settings.device)
     if find_spec("lightly") is None:
         raise ValueError("lightly, which has DINO, is missing: pip install 'fovea-vit[bench]'")
     photos = read_photos(settings.photos)
     with tempfile.TemporaryDirectory() as folder:
         batch = settings.batch or BATCH[settings.device]
+        count = max(_FILES, batch, LARGE_BATCH if settings.device == "cuda" else 0)
         for side in settings.sides:
-            write_photos(photos, side, max(_FILES, batch), Path(folder) / str(side))
+            write_photos(photos, side, count, Path(folder) / str(side))
         files = Path(folder) / str(settings.sides[0])
         threads = torch.get_num_threads()
         plan = Plan(settings.device, files, batch, settings.workers, threads, settings.quick)
@@ -93,24 +92,25 @@ def _measure(plan: Plan, settings: Settings, photos: tuple[str, ...]) -> Trainin
     flops = image_flops(plan)
     if plan.device == "cuda" and settings.batch is None:
         plan = _fitting(plan)
-    names = () if plan.quick else (OURS, DINO, *changes(plan.device))
+    names = () if plan.quick else (OURS, DINO, *_further(plan.device))
     found = dict(zip(names, _memory(names, plan), strict=True))
     missing = {name: one for name, one in found.items() if isinstance(one, str)}
     if plan.quick:
-        missing |= {COMPILED: _TOO_SLOW, "peak memory": _TOO_SLOW}
+        missing |= dict.fromkeys((COMPILED, *_large(plan.device), "peak memory"), _TOO_SLOW)
     steps = _steps(plan, settings, missing)
     files = tuple(_files(plan, settings, side) for side in settings.sides)
     _say("measuring what comes before the network ...")
     recipe = plan.recipe()
     return Training(
-        device=torch.cuda.get_device_name() if plan.device == "cuda" else "cpu",
+        device=device_name(plan.device),
         recipe=describe_recipe(recipe),
         batch=plan.batch,
+        large_batch=LARGE_BATCH,
         workers=plan.workers,
         threads=plan.threads,
         precision=recipe.precision,
         flops=flops,
-        matmul_flops=2 * _SIDES[plan.device] ** 3,
+        matmul_flops=matmul_flops(plan.device),
         steps=steps,
         files=files,
         pipeline=pipeline(plan, settings.effort.fewest),
@@ -137,15 +137,14 @@ def _memory(names: Iterable[str], plan: Plan) -> list[int | str]:
 
 
 def _steps(plan: Plan, settings: Settings, missing: dict[str, str]) -> Samples:
-    names = [OURS, OURS_READY, DINO, *changes(plan.device)]
-    tasks: dict[str, Task] = {MATMUL: _matmul(plan)}
+    names = [OURS, OURS_READY, DINO, *_further(plan.device)]
+    tasks: dict[str, Task] = {MATMUL: matmul(plan)}
     for name in names:
         if name not in missing:
             _say(f"building {name} ...")
             tasks[name] = step_task(name, plan)
     _say("measuring steps ...")
-    clock: Clock = EventClock() if plan.device == "cuda" else time.perf_counter
-    return interleave(tasks, settings.effort, clock)
+    return interleave(tasks, settings.effort, device_clock(plan.device))
 
 
 def _files(plan: Plan, settings: Settings, side: int) -> Files:
@@ -161,7 +160,21 @@ def _files(plan: Plan, settings: Settings, side: int) -> Files:
     return Files(side, samples, splits)
 
 
-def _matmul(plan: Plan) -> Task:
+def _further(device: str) -> list[str]:
+    """List our further steps: with the recipe's own batch, or changed."""
+    return [*_large(device), *changes(device)]
+
+
+def _large(device: str) -> list[str]:
+    return [OURS_LARGE] if device == "cuda" else []
+
+
+def matmul_flops(device: str) -> int:
+    """Count the FLOPs of ``matmul``."""
+    return 2 * _SIDES[device] ** 3
+
+
+def matmul(plan: Plan) -> Task:
     """Multiply large matrices: the most that the machine can do."""
     side = _SIDES[plan.device]
     dtype = getattr(torch, plan.recipe().precision)

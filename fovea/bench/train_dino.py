@@ -2,19 +2,17 @@
 
 It has our optimiser, our way to average and our precision, so that the methods are compared, and
 nothing else. Images are decoded, cropped, resized and augmented by Pillow in worker processes.
+lightly, which is optional, is imported where it is used.
 """
 
 import copy
 import warnings
 from collections.abc import Generator
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import timm
 import torch
-from lightly.loss import DINOLoss
-from lightly.models.modules.heads import DINOProjectionHead
-from lightly.transforms.dino_transform import DINOTransform
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -29,6 +27,9 @@ from fovea.recipe import Recipe
 _MOMENTUM = 0.996
 _STEPS = 10**6  # more than are ever made
 
+if TYPE_CHECKING:
+    from lightly.models.modules.heads import DINOProjectionHead
+
 Views = list[Tensor]
 """Crops [B, 3, side, side], float32 and normalised: two global ones, then the locals."""
 
@@ -41,6 +42,8 @@ class Dino(nn.Module):
     """
 
     def __init__(self, recipe: Recipe):
+        from lightly.loss import DINOLoss
+
         super().__init__()
         config, vit = objective_config(recipe), recipe.model.backbone.settings
         assert isinstance(vit, TimmViTConfig)
@@ -122,6 +125,8 @@ class Crops(Dataset[Views]):
     """Two global crops of each image and some local ones, as lightly's transform makes them."""
 
     def __init__(self, files: list[Path], large: int, small: int, locals: int):
+        from lightly.transforms.dino_transform import DINOTransform
+
         self.files = files
         self.transform = DINOTransform(
             global_crop_size=large,
@@ -157,8 +162,10 @@ def _plain(vit: TimmViTConfig, side: int, patch: int) -> VisionTransformer:
     )
 
 
-def _head(width: int, config: HeadConfig) -> DINOProjectionHead:
+def _head(width: int, config: HeadConfig) -> "DINOProjectionHead":
     """Make a head; the length of its prototypes learns, as in ours."""
+    from lightly.models.modules.heads import DINOProjectionHead
+
     prototypes = number(config.prototypes, "prototypes")
     sizes = (config.hidden, config.bottleneck, prototypes, config.batch_norm)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of weight_norm

@@ -1,6 +1,8 @@
 """Our step: the trainer's own, on images from files."""
 
+import copy
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from fovea.bench.names import TABLES, VIEWS
 from fovea.bench.train_split import M, Split
 from fovea.data.loader import Batch, Order, train_batches
 from fovea.engine.log import RunLog
+from fovea.engine.memory import fitted
 from fovea.engine.run import load_data, pick_device
 from fovea.engine.trainer import Trainer
 from fovea.engine.transfer import Feed, Sent
@@ -18,6 +21,7 @@ from fovea.interfaces import Loss, Scene
 from fovea.model import assemble
 from fovea.objective.seq2global import Seq2Global
 from fovea.objective.views import View, ViewDrawer
+from fovea.presets import resolve
 from fovea.recipe import Recipe
 from fovea.stages.pretrain import Pretrain
 from fovea.trained import Trained
@@ -31,13 +35,16 @@ class OurTraining:
     """
 
     def __init__(self, recipe: Recipe):
+        recipe = resolve(recipe, len(load_data(recipe, "train"))).recipe
         assert recipe.pretrain is not None
         self.recipe = recipe
         self.batch_size = recipe.pretrain.batch_size
         self.device = pick_device(recipe.device)
         torch.manual_seed(recipe.seed)
         trained = Trained(assemble(recipe.model))
-        self.stage = Pretrain(recipe.pretrain, trained).to(self.device)
+        config = fitted(recipe, recipe.pretrain, trained, load_data(recipe, "train"), self.device)
+        torch.manual_seed(recipe.seed)
+        self.stage = Pretrain(config, trained).to(self.device)
         trained.to(self.device)
         self.stage.train()
         assert isinstance(self.stage.objective, Seq2Global)
@@ -45,9 +52,7 @@ class OurTraining:
         self.extractor = trained.model.extractor
         self.data = load_data(recipe, "train", self.stage.finest_zoom)
         folder = Path(recipe.run_dir) / "pretrain"
-        self.trainer = Trainer(
-            self.stage, recipe.pretrain, recipe, self.extractor, self.data, folder
-        )
+        self.trainer = Trainer(self.stage, config, recipe, self.extractor, self.data, folder)
 
     def batches(self) -> Feed[Any]:
         """Read images as training does, in the recipe's worker processes."""
@@ -81,10 +86,13 @@ class OurTraining:
             self.objective.views.sequence(scene, generator)
         self.objective.views.locals(scene, generator)
 
-    def draw_beforehand(self, batch: Batch) -> None:
-        """Have the views of a batch ready, so that steps draw and read none."""
+    def draw_beforehand(self, batch: Batch, views: "Ready | None" = None) -> None:
+        """Have views of a batch ready, these or fresh ones, so that steps draw and read none."""
         scene = self.extractor.prepare(batch.images, self.device)
-        self.objective.views = Ready(self.objective.views, scene)
+        if views is None:
+            self.objective.views = Ready(self.objective.views, scene)
+        else:
+            self.objective.views = views.to(self.device)
         setattr(self.extractor, "prepare", lambda images, device: scene)  # noqa: B010
 
     def watch(self, split: Split[M]) -> None:
@@ -115,6 +123,15 @@ class Ready(ViewDrawer):
         self.drawn_locals = drawer.locals(scene, generator)
         self.drawn_sequence = drawer.sequence(scene, generator)
 
+    def to(self, device: torch.device) -> "Ready":
+        """Have the same views on a device."""
+        moved = copy.copy(self)
+        moved.drawn, moved.drawn_locals = (
+            _moved(view, device) for view in (self.drawn, self.drawn_locals)
+        )
+        moved.drawn_sequence = [_moved(view, device) for view in self.drawn_sequence]
+        return moved
+
     def globe(self, scene: Scene, generator: torch.Generator, teacher: bool) -> View:
         """Return the global views."""
         return self.drawn
@@ -126,3 +143,7 @@ class Ready(ViewDrawer):
     def sequence(self, scene: Scene, generator: torch.Generator) -> list[View]:
         """Return the sequence."""
         return self.drawn_sequence
+
+
+def _moved(view: View, device: torch.device) -> View:
+    return View(*(getattr(view, field.name).to(device) for field in fields(view)))

@@ -22,8 +22,11 @@ _SMALL = (  # a ViT-Ti of three blocks
     "precision=float32",
 )
 _TINY = ("model.backbone.depth=1", "pretrain.objective.head.hidden=256")
-BATCH = {"cpu": 32, "cuda": 1024}
+BATCH = {"cpu": 32, "cuda": 256}
 """Images a step; on a GPU, half as many as long as they do not fit."""
+
+LARGE_BATCH = 1024
+"""Images a step of the recipe itself."""
 
 
 def training_recipe(

@@ -8,6 +8,7 @@ from fovea.bench.names import (
     MATMUL,
     OURS,
     OURS_FULL,
+    OURS_LARGE,
     OURS_READY,
     PARTS,
 )
@@ -37,7 +38,7 @@ student, for DINO 2 global and its local crops."""
 def training_tables(run: Training) -> list[Table]:
     """Set out all that was measured."""
     splits = [_split(files) for files in run.files]
-    return [_steps(run), _files(run), *splits, _changes(run), _pipeline(run)]
+    return [steps_table(run), _files(run), *splits, changes_table(run), _pipeline(run)]
 
 
 def training_facts(run: Training) -> dict[str, str]:
@@ -54,12 +55,15 @@ def training_facts(run: Training) -> dict[str, str]:
     }
 
 
-def _steps(run: Training) -> Table:
+def steps_table(run: Training) -> Table:
+    """Compare steps, of those that were measured."""
     head = ["", "s", "img/s", "GFLOPs/img", "GFLOP/s", "utilisation", "peak memory, MB", "/ DINO"]
     rows = [head]
-    for name in (OURS, OURS_READY, DINO):
+    for name in (OURS, OURS_READY, OURS_LARGE, DINO):
+        if name not in run.steps:
+            continue
         seconds, flops = median(run.steps[name]), run.flops_of(name)
-        speed = run.batch / seconds
+        speed = run.images_of(name) / seconds
         memory = f"{run.memory[name] / 1e6:.0f}" if name in run.memory else ""
         rows.append(
             [
@@ -70,12 +74,12 @@ def _steps(run: Training) -> Table:
                 number(flops * speed / 1e9),
                 f"{100 * run.utilisation(name):.0f} %",
                 memory,
-                number(_beside_dino(run, run.steps, name)),
+                number(_beside_dino(run, run.steps, name)) if DINO in run.steps else "",
             ]
         )
     peak = number(run.matmul_flops / median(run.steps[MATMUL]) / 1e9)
     rows.append([MATMUL, "", "", "", peak, "", "", ""])
-    return Table("A step", rows, _STEP_NOTE)
+    return Table(f"A step of {run.batch} images, {run.precision}", rows, _STEP_NOTE)
 
 
 def _files(run: Training) -> Table:
@@ -103,16 +107,17 @@ def _split(files: Files) -> Table:
     return Table(f"Where the time goes, files of {files.side} px", rows, _SPLIT_NOTE)
 
 
-def _changes(run: Training) -> Table:
+def changes_table(run: Training) -> Table:
+    """Compare our step with itself, one thing done otherwise."""
     rows = [["", "time", "memory"]]
     for name in run.steps:
-        if name not in (MATMUL, OURS, OURS_READY, DINO):
+        if name not in (MATMUL, OURS, OURS_READY, OURS_LARGE, DINO):
             known = name in run.memory and OURS in run.memory
             memory = number(run.memory[name] / run.memory[OURS]) if known else ""
             rows.append([name, number(ratio(run.steps, name, OURS)), memory])
-    largest = run.files[-1]
-    decoding = number(ratio(largest.seconds, OURS_FULL, OURS))
-    rows.append([f"data.decode=full, from files of {largest.side} px", decoding, ""])
+    for largest in run.files[-1:]:
+        decoding = number(ratio(largest.seconds, OURS_FULL, OURS))
+        rows.append([f"data.decode=full, from files of {largest.side} px", decoding, ""])
     return Table("One thing done otherwise", rows, _CHANGES_NOTE)
 
 

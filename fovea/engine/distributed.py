@@ -102,8 +102,11 @@ def parallelised(stage: Stage, parallel: str, device: torch.device) -> nn.Module
     ``ddp`` keeps all weights in each process. ``fsdp`` shares out weights, gradients and averages,
     block by block (FSDP2).
     """
-    if collective.world() == 1:
-        return stage
+    return stage if collective.world() == 1 else shared_out(stage, parallel, device)
+
+
+def shared_out(stage: Stage, parallel: str, device: torch.device) -> nn.Module:
+    """Do so for the processes that there are, even if it is one."""
     if parallel == "ddp":
         # while prototypes are frozen they get no gradient
         return DistributedDataParallel(stage, find_unused_parameters=True)

@@ -14,18 +14,16 @@ import torch
 from PIL import Image
 
 from fovea import create
-from fovea.bench import command, extract, gpu
+from fovea.bench import command, extract
 from fovea.bench.contenders import extractors, tables
 from fovea.bench.limits import EXTRACTION, judge
 from fovea.bench.looks import draw_looks, look_at
 from fovea.bench.names import (
     BLOCKS,
-    BUILD,
     COPY,
     CV2_AREA,
     CV2_TABLE,
     DECODE,
-    GLIMPSE,
     INTEGRAL,
     NAIVE,
     NEAREST,
@@ -270,33 +268,6 @@ def test_rivals_answer_windows_outside_the_image() -> None:
     assert (look.edges[..., 2] <= 0).any()  # some lie outside altogether
     for rival in rivals({}):
         assert rival.read(rival.prepare(noise(128)), look).shape == (30, 3, 16, 16), rival.name
-
-
-def test_what_is_timed_on_a_gpu_reads_alike(photos: Path) -> None:
-    one = gpu.gpu_tasks(read_photos(photos), 1, 448, torch.device("cpu"))
-    several = gpu.gpu_tasks(read_photos(photos), 3, 448, torch.device("cpu"))
-    assert set(one) - set(several) == {"interpolate area", "interpolate antialias"}
-    for tasks, B in ((one, 1), (several, 3)):
-        patches = tasks[GLIMPSE](0)
-        assert patches.shape == (B, 30, 3, 16, 16)
-        for name in set(tasks) - {GLIMPSE, BUILD, COPY, "float tensor"}:
-            assert tasks[name](0).shape == (B * 30, 3, 16, 16), name
-        inside = look_at(_gaze(), 448).inside
-        error = (tasks["roi_align"](0)[:30] - patches[0])[inside]
-        assert error.square().mean().sqrt() < 2 / 255
-
-
-def _gaze() -> torch.Tensor:
-    """Draw the first gaze that the tasks of a GPU draw."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.rand(1, 2, dtype=torch.float64, generator=generator)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_its_table_is_refused_in_a_sentence(capsys) -> None:
-    assert command.main(["extract", "--device", "cuda"]) == 2
-    said = "fovea: --device cuda: torch finds no CUDA device on this machine\n"
-    assert capsys.readouterr().err == said
 
 
 def test_a_folder_without_photographs_is_refused_in_a_sentence(tmp_path: Path, capsys) -> None:
