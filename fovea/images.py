@@ -43,6 +43,9 @@ class Packed(Sequence[Array]):
         pixels: uint8 [sum of H * W * C].
         shapes: (H, W, C) of each image; C is the same for all.
 
+    Attributes:
+        counts: H * W * C of each image.
+
     Raises:
         ValueError: the buffer does not hold these images.
     """
@@ -54,9 +57,7 @@ class Packed(Sequence[Array]):
             raise ValueError(f"packed images need uint8 [{sum(sizes)}], got {found}")
         if len({shape[2] for shape in shapes}) > 1:
             raise ValueError("packed images need one number of channels for all")
-        if 0 in sizes:
-            raise ValueError(f"packed images[{sizes.index(0)}] has no pixels")
-        self.pixels, self.shapes, self._sizes = pixels, list(shapes), sizes
+        self.pixels, self.shapes, self.counts = pixels, list(shapes), sizes
         self._ends = list(accumulate(sizes))
 
     @classmethod
@@ -78,13 +79,13 @@ class Packed(Sequence[Array]):
             return [one.numpy() for one in self.tensors()[index]]
         place = range(len(self))[index]
         end = self._ends[place]
-        part = self.pixels[end - self._sizes[place] : end]
+        part = self.pixels[end - self.counts[place] : end]
         array: Array = part.view(self.shapes[place]).numpy()
         return array
 
     def tensors(self) -> list[Tensor]:
         """View each image where the buffer is: uint8 [H, W, C]."""
-        parts = self.pixels.split(self._sizes)
+        parts = self.pixels.split(self.counts)
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Packed":
@@ -154,6 +155,8 @@ def as_packed(images: Images, channels: int | None = None) -> Packed | list[Tens
     are, and a batch [B, C, H, W] is copied by one operation: neither is looked at image by image.
     """
     if isinstance(images, Packed) and images and _is_kept(images.shapes[0][2], channels):
+        if 0 in images.counts:
+            raise ValueError(f"packed images[{images.counts.index(0)}] has no pixels")
         return images
     if isinstance(images, Tensor) and images.ndim == 4 and images.dtype == torch.uint8:
         B, C, H, W = images.shape

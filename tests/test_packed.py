@@ -71,6 +71,8 @@ def test_what_cannot_be_packed_is_refused_as_ever() -> None:
         as_packed(Packed.of(IMAGES), 2)
     with pytest.raises(ValueError, match=r"images\[0\]: empty"):
         as_packed(torch.zeros(2, 3, 0, 5, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"packed images\[1\] has no pixels"):
+        as_packed(Packed(torch.zeros(12, dtype=torch.uint8), [(2, 2, 3), (2, 0, 3)]))
 
 
 def test_a_buffer_that_does_not_hold_the_images_is_refused() -> None:
@@ -80,5 +82,3 @@ def test_a_buffer_that_does_not_hold_the_images_is_refused() -> None:
         Packed(torch.zeros(12), [(2, 2, 3)])
     with pytest.raises(ValueError, match="one number of channels"):
         Packed(torch.zeros(16, dtype=torch.uint8), [(2, 2, 3), (2, 2, 1)])
-    with pytest.raises(ValueError, match=r"packed images\[1\] has no pixels"):
-        Packed(torch.zeros(12, dtype=torch.uint8), [(2, 2, 3), (2, 0, 3)])

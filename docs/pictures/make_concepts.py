@@ -75,10 +75,11 @@ def zooms(photo: Array) -> Figure:
 
 def glimpse(photo: Array) -> Figure:
     """Show the windows of one glimpse, its patches, and the patches where they belong."""
-    context = fovea.create("context_builder", "foveal")
+    n = 5
+    context = fovea.create("context_builder", "foveal", grid=n)
     gaze = torch.tensor([[0.43, 0.24]])
     one = _look(photo, [context.windows(gaze, _size(photo), None)])
-    count, n = context.num_windows, context.grid
+    count = context.num_windows
     first = count - n * n  # of the grid
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, middle, right = figure.subfigures(1, 3, width_ratios=(1, 0.86, 1))

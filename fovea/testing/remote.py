@@ -38,6 +38,28 @@ pinned: dict[int, Tensor] = {}
 """Pinned tensors by address; kept, so that no other tensor gets the address."""
 
 
+def _gru_cell(inputs: Tensor, state: Tensor, before: Tensor, *bias: Tensor | None) -> Any:
+    """Compute torch's fused cell: gates of the input and of the state, as torch.nn.GRUCell."""
+    gates = [one if b is None else one + b for one, b in zip((inputs, state), bias, strict=False)]
+    (r, z, n), (r_, z_, n_) = (one.chunk(3, 1) for one in (gates or (inputs, state)))
+    new = torch.tanh(n + torch.sigmoid(r + r_) * n_)
+    return new + torch.sigmoid(z + z_) * (before - new), torch.cat([inputs, state], 1)
+
+
+def _lstm_cell(inputs: Tensor, state: Tensor, before: Tensor, *bias: Tensor | None) -> Any:
+    """Compute torch's fused cell: gates of the input and of the state, as torch.nn.LSTMCell."""
+    gates = inputs + state + sum(one for one in bias if one is not None)
+    i, f, g, o = gates.chunk(4, 1)
+    cell = torch.sigmoid(f) * before + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(cell), cell, gates
+
+
+_ONLY_THERE = {  # operations that the CPU does not have
+    "aten._thnn_fused_gru_cell.default": _gru_cell,
+    "aten._thnn_fused_lstm_cell.default": _lstm_cell,
+}
+
+
 class Remote(torch.Tensor):
     """A tensor that says it is on cuda:0; ``held`` has the numbers."""
 
@@ -93,6 +115,9 @@ class Makers(TorchFunctionMode):
         given = dict(kwargs or {})
         if func in _ITEMS and isinstance(args[0], Remote):
             return func(args[0], _without_lists(args[1]), *args[2:])
+        if func is torch.Tensor.new_tensor and isinstance(args[0], Remote):
+            given = {"dtype": args[0].dtype, "device": CUDA, **given}
+            func, args = torch.tensor, args[1:]
         if func not in _MAKERS:
             return func(*args, **given)
         there = is_cuda(given.get("device"))
@@ -126,7 +151,7 @@ def _run(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         given["device"] = CPU
     if "pin_memory" in given:
         given["pin_memory"] = False
-    out = func(*held(args), **given)
+    out = (_ONLY_THERE.get(name) or func)(*held(args), **given)
     # a view is one of inference mode only if what it views is
     inference = torch.is_inference_mode_enabled() and all(one.is_inference() for one in remote)
     known = {id(one.held): one for one in remote}  # an in-place operation returns the tensor itself

@@ -37,6 +37,7 @@ def second_device() -> Iterator[torch.device]:
         future.set_overwrite_module_params_on_conversion(True)
         for owner, name, stand_in in stand_ins():
             stack.enter_context(mock.patch.object(owner, name, stand_in))
+        stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         stack.enter_context(Makers())
         stack.enter_context(Operations())  # type: ignore[no-untyped-call]  # torch's class
         yield CUDA
@@ -57,7 +58,9 @@ def waits() -> Iterator[list[str]]:
                 yield found
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-        found += [str(one.message) for one in caught if "synchroniz" in str(one.message)]
+        found += [
+            str(one.message) for one in caught if "called a synchronizing" in str(one.message)
+        ]
         return
     open_waits.append(found)
     try:

@@ -40,6 +40,9 @@ ALLOWED: dict[str, Callable[[], torch.Tensor]] = {
     "a copy": lambda: there(3).copy_(torch.zeros(3)),
     "its own generator": lambda: torch.rand(3, device="cuda", generator=torch.Generator("cuda")),
     "a batch's generator": lambda: torch.rand(3, device="cuda", generator=BatchGenerator("cuda")),
+    "numbers beside a tensor": lambda: there(2).new_tensor([1.0, 2.0]),
+    "a batch norm": lambda: nn.BatchNorm1d(3).to("cuda")(there(4, 3)),
+    "a convolution": lambda: nn.Conv2d(3, 2, 3).to("cuda")(there(1, 3, 5, 5)),
     "autocast": lambda: _half(),
     "a pinned copy": lambda: torch.ones(3).pin_memory().to("cuda", non_blocking=True),
 }
@@ -70,6 +73,22 @@ def test_numbers_are_those_of_the_cpu() -> None:
         y = x.to("cuda")
         found = (y.softmax(1) @ y.T).cpu()
     torch.testing.assert_close(found, x.softmax(1) @ x.T)
+
+
+@pytest.mark.parametrize("kind", [nn.GRUCell, nn.LSTMCell, nn.GRU, nn.LSTM])
+@pytest.mark.parametrize("bias", [True, False])
+def test_recurrent_cells_compute_what_they_do_on_the_cpu(kind: type[nn.Module], bias: bool) -> None:
+    cell, x = kind(3, 4, bias=bias), torch.rand(2, 3)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        out = cell(x)
+        return out if isinstance(out, torch.Tensor) else out[0]
+
+    wanted = run(x).detach()
+    with second_device() as device, torch.no_grad():
+        cell.to(device)
+        found = run(x.to(device)).cpu()
+    torch.testing.assert_close(found, wanted)
 
 
 def test_numpy_asks_for_a_move() -> None:

@@ -51,7 +51,7 @@ def sentences(capsys: pytest.CaptureFixture[str]) -> list[str]:
     ],
 )
 def test_training_ends_in_one_sentence(stage, words, changes, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(torch.optim.AdamW, "step", exhausted)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", exhausted)
     assert train([*ONE_STEP, f"run_dir={tmp_path}", *words]) == 1
     sentence = f"fovea: {stage}: out of memory, with {CARD}; try, in this order: {changes}"
     assert sentences(capsys) == [sentence]

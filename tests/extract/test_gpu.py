@@ -17,10 +17,7 @@ from fovea.extract.integral import IntegralScene
 from fovea.images import Packed
 from fovea.interfaces import normalise
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = pytest.mark.gpu
 READERS = ("triton", "torch")
 
 

@@ -125,9 +125,6 @@ def test_the_kernels_compile_for_gpus_that_are_not_here(tmp_path: Path) -> None:
     run(COMPILED, TRITON_CACHE_DIR=str(tmp_path))
 
 
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
 def on(device: str, changes: Changes) -> Changes:
     colour, blur, solarized = changes.colour, changes.blur, changes.solarized
     if colour is not None:
@@ -137,7 +134,6 @@ def on(device: str, changes: Changes) -> Changes:
     return Changes(*simple, colour, blur, solarized)
 
 
-@gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize(("C", "P"), [(1, 4), (3, 5), (3, 8), (3, 16), (4, 16), (3, 32)])
 def test_a_gpu_changes_what_the_cpu_changes(C: int, P: int) -> None:
@@ -152,7 +148,6 @@ def test_a_gpu_changes_what_the_cpu_changes(C: int, P: int) -> None:
             torch.testing.assert_close(found, wanted, rtol=0, atol=5e-6)
 
 
-@gpu
 @pytest.mark.gpu
 def test_a_gpu_draws_and_augments_by_the_kernels_without_waiting() -> None:
     from fovea.objective import augment_kernel
@@ -171,7 +166,6 @@ def test_a_gpu_draws_and_augments_by_the_kernels_without_waiting() -> None:
     assert torch.equal(found, wanted)
 
 
-@gpu
 @pytest.mark.gpu
 def test_a_gpu_keeps_the_gradient_where_patches_want_one() -> None:
     patches = noise(2, 2, 3, 8, "cuda").requires_grad_()
