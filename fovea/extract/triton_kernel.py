@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fovea.extract.table import LARGEST_CELL, Layout
 
-_BAND = 8  # rows: what goes from kernel to kernel is 1/8 of a table; 16 would halve the occupancy
+_BAND = 8  # rows: 1/8 of a table goes between the kernels; 16 would take 168 registers, not 62
 _ACROSS = 64  # entries of a row that are added up at once, over all channels of a group
 _STRIP = 256  # entries of a row that one program sums up downwards
 _CHANNELS = 16  # channels at once, at most
@@ -151,8 +151,8 @@ def _scan_bands(
         return
     r = tl.arange(0, BAND)[:, None, None]
     c = (tl.program_id(1) * GROUP + tl.arange(0, GROUP))[None, None, :]
-    # rows beyond the last add nothing and write that one again: a mask of rows costs as much as
-    # the scan, and an index of 64 bits within a row half as much
+    # rows beyond the last add nothing and write that one again: masks for rows would make the loop
+    # a quarter longer, and 64-bit indices within a row a sixth
     y = tl.minimum(top + r, height).to(tl.int64)
     keep = tl.where(top + r <= height, 255, 0)
     source = pixels + tl.load(starts + b) + (tl.maximum(y, 1) - 1) * width * C - C

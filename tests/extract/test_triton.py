@@ -85,6 +85,7 @@ assert torch.equal(found, scan_tables([image]))
 """
 
 READ = """
+import math
 import torch
 from oracle import draw_windows, extractor, noise
 from fovea.extract import triton_kernel
@@ -98,6 +99,8 @@ fields = {name: getattr(fused, name) for name in fused.__dataclass_fields__}
 assert fused.reader == "triton"
 for mode, patch in (("exact", 1), ("exact", 14), ("nearest", 3), ("nearest", 16), ("exact", 16)):
     windows = draw_windows(3, 4, seed=patch)
+    windows[:, 0] = torch.tensor([0.0, 1.0, 6.0])  # cells of half a pixel at the border
+    windows[:, 1] = torch.tensor([0.5 - 1e-9, 0.5 - 1e-9, math.log2(50 / 24)])  # edges at halves
     fused = IntegralScene(**{**fields, "mode": mode, "patch_size": patch})
     wanted = extractor("integral/torch", patch, mode=mode).prepare(images).read(windows)
     torch.testing.assert_close(fused.read(windows), wanted, rtol=0, atol=1e-6)
