@@ -1,5 +1,6 @@
 """Which compiled kernels can run, and where; without them plain torch does the same."""
 
+import os
 from functools import cache
 from importlib.util import find_spec
 
@@ -23,9 +24,6 @@ def runs_triton(device: torch.device) -> bool:
     )
 
 
-@cache
 def interprets_triton() -> bool:
     """Say whether triton interprets kernels on the CPU, as TRITON_INTERPRET=1 asks it to."""
-    from triton import knobs  # slow to import
-
-    return bool(knobs.runtime.interpret)
+    return os.environ.get("TRITON_INTERPRET") == "1"

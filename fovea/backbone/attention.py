@@ -29,23 +29,24 @@ class KernelAttention(Attention):  # type: ignore[misc]  # timm is untyped
         """Attend among tokens [B, T, D] -> [B, T, D]."""
         assert attn_mask is None  # a plain ViT has none
         assert not is_causal
-        q, k, v = self._split(x)
-        dropout = self.attn_drop.p if self.training else 0.0
-        if x.device.type == "cpu":  # its bfloat16 backward is some 30 times slower than float32
-            with full_precision():
-                mixed = by_sdpa(q.float(), k.float(), v.float(), dropout)
-        else:
-            kernel = self.kernel if x.device.type == "cuda" else "sdpa"
-            mixed = KERNELS[kernel](q, k, v, dropout)
-        return self._join(mixed)
+        return self.join(self.mix(*self.split(x)))
 
-    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend [B, T, heads, D/heads] -> the same, by the device's kernel."""
+        dropout = self.attn_drop.p if self.training else 0.0
+        if q.device.type == "cpu":  # its bfloat16 backward is some 30 times slower than float32
+            with full_precision():
+                return by_sdpa(q.float(), k.float(), v.float(), dropout)
+        kernel = self.kernel if q.device.type == "cuda" else "sdpa"
+        return KERNELS[kernel](q, k, v, dropout)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Project tokens [B, T, D] to queries, keys and values [B, T, heads, D/heads]."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
         q, k, v = qkv.unbind(2)
         return self.q_norm(q), self.k_norm(k), v
 
-    def _join(self, mixed: Tensor) -> Tensor:
+    def join(self, mixed: Tensor) -> Tensor:
         """Project attended values [B, T, heads, D/heads] back to tokens [B, T, D]."""
         tokens = mixed.flatten(2).to(self.proj.weight.dtype)
         joined: Tensor = self.proj_drop(self.proj(self.norm(tokens)))

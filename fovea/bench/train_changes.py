@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fovea.bench.names import COMPILED
 from fovea.bench.train_ours import OurTraining
+from fovea.bench.train_packed import in_one_pass
 from fovea.objective import losses, seq2global
 from fovea.precision import full_precision
 
@@ -45,6 +46,7 @@ def changes(device: str) -> dict[str, Change]:
     )
     return {
         "local views one by one": Change(alter=_locals_one_by_one),
+        "views of all lengths in one pass": Change(alter=in_one_pass),
         "cross-entropy of each pair": Change(within=_pair_by_pair),
         "AdamW parameter by parameter": Change(alter=_parameter_by_parameter),
         **{setting: Change((setting,)) for setting in by_setting},

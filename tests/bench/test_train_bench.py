@@ -39,11 +39,13 @@ from fovea.bench.train_dino import Crops, DinoTraining
 from fovea.bench.train_loop import Loop, Seconds
 from fovea.bench.train_memory import peak_memory
 from fovea.bench.train_ours import OurTraining
+from fovea.bench.train_packed import see_at_once
 from fovea.bench.train_report import training_tables
 from fovea.bench.train_split import Split, WallClock
 from fovea.bench.train_step import Plan, image_flops
 from fovea.decoding import read_image
 from fovea.objective.losses import cross_entropy
+from fovea.objective.views import View
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +192,22 @@ def test_local_views_one_by_one_are_seen_alike_and_apart(plan: Plan) -> None:
     found = student(patches, windows, student.initial_state(rows))
     assert seen == [plan.batch] * 8
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("drop_path", [0.0, 0.3])
+def test_views_in_one_pass_are_seen_as_one_by_one(drop_path: float, plan: Plan) -> None:
+    ours = OurTraining(plan.recipe((f"model.backbone.drop_path={drop_path}",)))
+    student = ours.objective.student.train(drop_path == 0)
+    views = [View(torch.rand(R, N, 3, 16, 16), torch.rand(R, N, 3)) for R, N in ((3, 5), (6, 2))]
+    wanted = [student(one.patches, one.windows, student.initial_state(len(one.patches)))
+              for one in views]  # fmt: skip
+    torch.testing.assert_close(see_at_once(student, views), wanted)
+    weights = list(student.parameters())
+    gradients = [
+        torch.autograd.grad(sum(one[:, 0].square().sum() for one in seen), weights)
+        for seen in (see_at_once(student, views), wanted)
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4)
 
 
 def test_views_that_are_ready_are_those_of_the_batch_and_are_read_once(plan: Plan) -> None:
