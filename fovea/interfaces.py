@@ -107,13 +107,29 @@ class Backbone(nn.Module, ABC):
     def look(self, scene: Scene, windows: Tensor, state: Tensor) -> Tensor:
         """Read and see: windows [B * G, N, 3] of B images, state [B * G, K, D] -> the next state.
 
-        A backbone that flattens its patches may override it with ``scene.tokens``, which a GPU
-        normalises while it reads.
+        Only ``see`` is ever compiled: a CUDA graph would copy the scene.
         """
-        R, N, _ = windows.shape
+        return self.see(self.read(scene, windows), windows, state)
+
+    def read(self, scene: Scene, windows: Tensor) -> Tensor:
+        """Read what ``see`` takes: windows [B * G, N, 3] of B images -> patches [B * G, N, ...].
+
+        To take ``scene.tokens``, normalised while it is read, override both, and ``compile``.
+        """
         patches = scene.read(windows.reshape(len(scene), -1, 3))  # [B, G * N, C, P, P]
-        seen: Tensor = self(patches.reshape(R, N, *patches.shape[2:]), windows, state)
+        return patches.reshape(*windows.shape[:2], *patches.shape[2:])
+
+    def see(self, patches: Tensor, windows: Tensor, state: Tensor) -> Tensor:
+        """See what was read, at windows [R, N, 3], state [R, K, D] -> the next state."""
+        seen: Tensor = self(patches, windows, state)
         return seen
+
+    def tune(self, windows: tuple[int, ...]) -> None:
+        """Choose what is fastest here for passes over so many windows; by default, do nothing."""
+
+    def describe(self, device: torch.device | str | None = None) -> str:
+        """Say in a line what works on a device, for logs."""
+        return type(self).__name__
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters, besides biases and other 1-D ones, that weight decay spares."""

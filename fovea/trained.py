@@ -140,6 +140,14 @@ def load_trained(source: str | Path, stage: str | None = None) -> Trained:
     return replace(trained, projection=stripped or None)
 
 
+def anywhere(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave the attention of a model's config to the machine: weights know nothing of xformers."""
+    backbone = dict(model["backbone"])
+    if backbone.get("attention") == "xformers":
+        backbone["attention"] = "auto"
+    return {**model, "backbone": backbone}
+
+
 def _finished(run_dir: str | Path, stage: str | None) -> str:
     stages = [stage] if stage else reversed(STAGES)
     files = [paths.join(run_dir, name, FILE) for name in stages]
@@ -152,7 +160,8 @@ def _finished(run_dir: str | Path, stage: str | None) -> str:
 def _build(contents: Mapping[str, Any], source: str) -> Trained:
     """Make the modules that a file describes, with fresh weights, in evaluation mode."""
     try:
-        trained = Trained(assemble(validate(ModelConfig, contents["model"], "model.")))
+        config = validate(ModelConfig, anywhere(contents["model"]), "model.")
+        trained = Trained(assemble(config))
         if contents["head"] is None:
             return trained
         head = validate(_Head, {"head": contents["head"]}).head

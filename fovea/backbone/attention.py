@@ -1,73 +1,87 @@
 """Attention kernels behind timm's Attention: same weights, same names, another inner product."""
 
-import torch
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
 import torch.nn.functional as F
 from timm.layers import Attention
 from torch import Tensor
 
+from fovea.precision import full_precision
 
-class SDPAttention(Attention):  # type: ignore[misc]  # timm is untyped
-    """Multi-head self-attention by torch's scaled_dot_product_attention."""
+Kernel = Literal["sdpa", "xformers"]
+
+
+class KernelAttention(Attention):  # type: ignore[misc]  # timm is untyped
+    """Multi-head self-attention by a kernel of choice.
+
+    Attributes:
+        kernel: what CUDA devices compute it by; other devices have torch's SDPA only.
+    """
+
+    kernel: Kernel = "sdpa"
 
     def forward(
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
         """Attend among tokens [B, T, D] -> [B, T, D]."""
-        q, k, v = _split(self, x)  # [B, heads, T, D/heads]
+        assert attn_mask is None  # a plain ViT has none
+        assert not is_causal
+        q, k, v = self._split(x)
         dropout = self.attn_drop.p if self.training else 0.0
         if x.device.type == "cpu":  # its bfloat16 backward is some 30 times slower than float32
-            with torch.autocast("cpu", enabled=False):
-                q, k, v = q.float(), k.float(), v.float()
-                mixed = F.scaled_dot_product_attention(q, k, v, attn_mask, dropout, is_causal)
+            with full_precision():
+                mixed = by_sdpa(q.float(), k.float(), v.float(), dropout)
         else:
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask, dropout, is_causal)
-        return _join(self, mixed.transpose(1, 2))
+            kernel = self.kernel if x.device.type == "cuda" else "sdpa"
+            mixed = KERNELS[kernel](q, k, v, dropout)
+        return self._join(mixed)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Project tokens [B, T, D] to queries, keys and values [B, T, heads, D/heads]."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
+        q, k, v = qkv.unbind(2)
+        return self.q_norm(q), self.k_norm(k), v
+
+    def _join(self, mixed: Tensor) -> Tensor:
+        """Project attended values [B, T, heads, D/heads] back to tokens [B, T, D]."""
+        tokens = mixed.flatten(2).to(self.proj.weight.dtype)
+        joined: Tensor = self.proj_drop(self.proj(self.norm(tokens)))
+        return joined
 
 
-class XformersAttention(Attention):  # type: ignore[misc]  # timm is untyped
-    """Multi-head self-attention by xformers (CUDA only)."""
-
-    def forward(
-        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
-    ) -> Tensor:
-        """Attend among tokens [B, T, D] -> [B, T, D]."""
-        assert not is_causal
-        if x.device.type != "cuda":
-            raise ValueError("attention=xformers needs a CUDA device; use attention=sdpa")
-        from xformers.ops import memory_efficient_attention  # warns when imported without CUDA
-
-        q, k, v = (one.transpose(1, 2) for one in _split(self, x))  # [B, T, heads, D/heads]
-        dropout = self.attn_drop.p if self.training else 0.0
-        return _join(self, memory_efficient_attention(q, k, v, attn_mask, dropout))
+def by_sdpa(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+    """Attend [B, T, heads, D/heads] -> the same, by torch's scaled_dot_product_attention."""
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # [B, heads, T, D/heads]
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2)
 
 
-def attention_class(kernel: str) -> type[Attention]:
-    """Choose the attention for ``sdpa``, ``xformers`` or ``auto`` (which is sdpa).
+def by_xformers(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+    """Attend [B, T, heads, D/heads] -> the same, by xformers' memory_efficient_attention."""
+    from xformers.ops import memory_efficient_attention  # slow to import, and seldom there
 
-    xformers is no automatic choice: beside current torch its wheels wrap torch's own kernels.
+    mixed: Tensor = memory_efficient_attention(q, k, v, p=dropout)
+    return mixed
 
-    Raises:
-        ValueError: xformers is asked for and not installed.
+
+KERNELS: dict[Kernel, Callable[..., Tensor]] = {"sdpa": by_sdpa, "xformers": by_xformers}
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """Leave out the warning by which xformers says that its wheel was built for another torch.
+
+    Whoever imports it here finds that out by using it, and says so in one sentence.
     """
-    if kernel != "xformers":
-        return SDPAttention
-    from importlib.util import find_spec
-
-    if find_spec("xformers") is None:
-        raise ValueError("attention: xformers is not installed; pip install 'fovea-vit[xformers]'")
-    return XformersAttention
-
-
-def _split(layer: Attention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Project tokens [B, T, D] to queries, keys and values [B, heads, T, D/heads]."""
-    B, T, _ = x.shape
-    qkv = layer.qkv(x).reshape(B, T, 3, layer.num_heads, layer.head_dim).permute(2, 0, 3, 1, 4)
-    q, k, v = qkv.unbind(0)
-    return layer.q_norm(q), layer.k_norm(k), v
+    log = logging.getLogger("xformers")
+    log.addFilter(_tells_more)
+    try:
+        yield
+    finally:
+        log.removeFilter(_tells_more)
 
 
-def _join(layer: Attention, mixed: Tensor) -> Tensor:
-    """Project attended values [B, T, heads, D/heads] back to tokens [B, T, D]."""
-    tokens = mixed.flatten(2).to(layer.proj.weight.dtype)
-    joined: Tensor = layer.proj_drop(layer.proj(layer.norm(tokens)))
-    return joined
+def _tells_more(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("WARNING[XFORMERS]")

@@ -23,7 +23,9 @@ class TimmViTConfig(Section):
         None, gt=0, description="initial LayerScale; 1e-5 makes all images start with one feature"
     )
     attention: Literal["auto", "sdpa", "xformers"] = Field(
-        "auto", description="attention kernel; auto: torch's SDPA, which runs everywhere"
+        "auto",
+        description="attention kernel on a GPU; auto: xformers where it runs and is no slower "
+        "than torch's SDPA, which the CPU always has",
     )
     init: Literal["timm", "xavier"] = Field(
         "timm", description="weights of linear layers at the start; xavier suits narrow models"

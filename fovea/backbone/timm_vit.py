@@ -1,12 +1,16 @@
 """A plain timm ViT as a foveal backbone: state tokens for CLS, an MLP for the position table."""
 
+from collections.abc import Callable
+from typing import Any
+
 import timm
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fovea.backbone.attention import attention_class
+from fovea.backbone.attention import KernelAttention
+from fovea.backbone.choice import Choice, Heads, choose
 from fovea.backbone.config import TimmViTConfig
 from fovea.backbone.position import PositionMLP
 from fovea.interfaces import Backbone, Scene, normalise
@@ -23,12 +27,14 @@ class TimmViT(Backbone):
     tokens and the position MLP are new.
 
     Raises:
-        ValueError: timm does not know the arch, or it is no plain ViT.
+        ValueError: timm does not know the arch, or it is no plain ViT; or xformers is asked for
+            and does not run here.
     """
 
     Config = TimmViTConfig
     _mean: Tensor
     _std: Tensor
+    _compiled: Callable[..., Tensor] | None = None
 
     def __init__(self, config: TimmViTConfig, *, patch_size: int, channels: int):
         super().__init__()
@@ -54,6 +60,10 @@ class TimmViT(Backbone):
             self.apply(_xavier)
         self.register_buffer("_mean", torch.tensor(config.mean), persistent=False)
         self.register_buffer("_std", torch.tensor(config.std), persistent=False)
+        self.config = config
+        self._run_by(Choice("sdpa", "not measured yet"))
+        if config.attention != "auto":
+            self.tune(())
 
     def initial_state(self, batch: int) -> Tensor:
         """Return the learned state tokens [batch, K, D]."""
@@ -65,21 +75,38 @@ class TimmViT(Backbone):
         Whoever runs a sequence detaches the state between glimpses; the learned first state is
         given as it is, so that it learns.
         """
-        return self._attend(self.embed(patches), windows, state)
+        return self.see(normalise(patches, self._mean, self._std), windows, state)
 
-    def look(self, scene: Scene, windows: Tensor, state: Tensor) -> Tensor:
-        """Read and see windows [B * G, N, 3] of B images with state [B * G, K, D] -> next state."""
+    def read(self, scene: Scene, windows: Tensor) -> Tensor:
+        """Read normalised pixels: windows [B * G, N, 3] of B images -> [B * G, N, C*P*P]."""
         device = windows.device.type
         cast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if cast else torch.float32
         grouped = windows.reshape(len(scene), -1, 3)
         pixels = scene.tokens(grouped, self._mean, self._std, dtype)  # [B, G * N, C*P*P]
-        tokens = self._project(pixels.reshape(*windows.shape[:2], -1))  # [B * G, N, D]
-        return self._attend(tokens, windows, state)
+        return pixels.reshape(*windows.shape[:2], -1)
 
-    def _attend(self, tokens: Tensor, windows: Tensor, state: Tensor) -> Tensor:
-        """See embedded patches [B, N, D] at their windows."""
-        tokens = tokens + self.position(windows)
+    def see(self, pixels: Tensor, windows: Tensor, state: Tensor) -> Tensor:
+        """See normalised pixels [B, N, C*P*P] at windows [B, N, 3], state [B, K, D] -> state.
+
+        All that it computes; ``compile`` compiles this, whoever calls it.
+        """
+        see = self._see if self._compiled is None else self._compiled
+        return see(pixels, windows, state)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile ``see``, and so ``forward`` and ``look``; arguments are those of torch.compile.
+
+        As with any module, a copy of it, or what a pickle brings back, is not compiled.
+        """
+        self._compiled = torch.compile(self._see, *args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_compiled": None}  # type: ignore[no-untyped-call]
+
+    def _see(self, pixels: Tensor, windows: Tensor, state: Tensor) -> Tensor:
+        # The positions are float32, and so are the sums: in bfloat16 neighbours would be one.
+        tokens = self._project(pixels) + self.position(windows)
         tokens = torch.cat([state.to(tokens.dtype), tokens], dim=1)  # [B, K + N, D]
         for block in self.blocks:
             tokens = block(tokens)
@@ -96,6 +123,23 @@ class TimmViT(Backbone):
         tokens = F.linear(pixels, convolution.weight.flatten(1), convolution.bias)
         embedded: Tensor = self.patch_embed.norm(tokens)
         return embedded
+
+    def tune(self, windows: tuple[int, ...]) -> None:
+        """Choose the attention kernel, where the setting is ``auto`` by timing passes."""
+        attention = self.blocks[0].attn
+        heads = Heads(attention.num_heads, attention.head_dim)
+        tokens = tuple(self.num_state_tokens + count for count in windows)
+        device = torch.device("cuda") if torch.cuda.is_available() else None
+        self._run_by(choose(self.config.attention, heads, tokens, device))
+
+    def describe(self, device: torch.device | str | None = None) -> str:
+        """Say what attention runs by on a device, and why."""
+        return f"timm_vit, {self.config.arch}: {self.choice.on(torch.device(device or 'cpu'))}"
+
+    def _run_by(self, choice: Choice) -> None:
+        self.choice = choice
+        for block in self.blocks:
+            block.attn.kernel = choice.kernel
 
     def no_weight_decay(self) -> set[str]:
         """Spare the state tokens."""
@@ -129,7 +173,7 @@ def _plain_vit(config: TimmViTConfig, patch_size: int, channels: int) -> VisionT
         patch_size=patch_size,
         in_chans=channels,
         drop_path_rate=config.drop_path,
-        attn_layer=attention_class(config.attention),
+        attn_layer=KernelAttention,
         **chosen,
     )
     plain = type(vit) is VisionTransformer and isinstance(vit.norm_pre, nn.Identity)

@@ -30,7 +30,7 @@ from fovea.stages.policy import Policy
 from fovea.stages.pretrain import Pretrain
 from fovea.stages.probe import Probe
 from fovea.stages.stage import Stage
-from fovea.trained import FILE, Trained, load_trained
+from fovea.trained import FILE, Trained, anywhere, load_trained
 
 _MAY_CHANGE = {
     "run_dir", "workers", "log_every", "checkpoint_every", "keep", "max_bad_images", "loggers",
@@ -73,6 +73,7 @@ def _train_stages(
 ) -> None:
     trained = _start(recipe)
     say(f"extractor: {trained.model.extractor.describe(device)}")
+    say(f"backbone: {trained.model.backbone.describe(device)}")
     if collective.world() > 1:
         say(f"processes: {collective.world()}, {recipe.parallel}")
     for name in recipe.stages():
@@ -175,7 +176,7 @@ def _start(recipe: Recipe) -> Trained:
     if recipe.init is None or recipe.init == "random":
         return Trained(fresh)
     before = load_trained(recipe.init)
-    theirs, ours = to_tree(before.model.config), to_tree(recipe.model)
+    theirs, ours = (anywhere(to_tree(one)) for one in (before.model.config, recipe.model))
     differing = [key for key in ("patch_size", "channels", "backbone") if theirs[key] != ours[key]]
     if differing:
         raise ConfigError(

@@ -36,7 +36,7 @@ class Witness(Backbone):
         self.width, self.num_state_tokens = inputs.WIDTH, inputs.STATE_TOKENS
         self.mean, self.std = (0.5,) * inputs.CHANNELS, (0.25,) * inputs.CHANNELS
         self.first = nn.Parameter(torch.randn(self.num_state_tokens, self.width))
-        self.see = nn.Linear(inputs.CHANNELS * inputs.PATCH**2 + 3, self.width)
+        self.layer = nn.Linear(inputs.CHANNELS * inputs.PATCH**2 + 3, self.width)
 
     def initial_state(self, batch: int) -> Tensor:
         """Return the learned first state [batch, K, D]."""
@@ -46,7 +46,7 @@ class Witness(Backbone):
         """See: patches [B, N, C, P, P], windows [B, N, 3], state [B, K, D] -> state [B, K, D]."""
         expect(not _comes_from_a_glimpse(state), "the state of a glimpse was not detached")
         tokens = torch.cat([patches.flatten(2), windows.to(patches.dtype)], dim=-1)
-        seen = torch.tanh(state + self.see(tokens).mean(1, keepdim=True))
+        seen = torch.tanh(state + self.layer(tokens).mean(1, keepdim=True))
         return _Seen.apply(seen)  # type: ignore[no-any-return]
 
 

@@ -1,12 +1,13 @@
 """The backbone against timm's own modules, and what it refuses."""
 
-from importlib.util import find_spec
+import copy
+import pickle
 
 import pytest
 import timm
 import torch
 
-from fovea.backbone.attention import XformersAttention
+import fovea
 from fovea.backbone.config import TimmViTConfig
 from fovea.backbone.timm_vit import TimmViT
 
@@ -26,6 +27,14 @@ def glimpse(B: int = 2, N: int = 5, C: int = 3, P: int = 4):
     g = torch.Generator().manual_seed(1)
     windows = torch.rand(B, N, 3, generator=g, dtype=torch.float64)
     return torch.rand(B, N, C, P, P, generator=g), windows
+
+
+def picture():
+    """Two scenes of 4-pixel patches."""
+    extractor = fovea.create("patch_extractor", "integral", patch_size=4)
+    generator = torch.Generator().manual_seed(2)
+    pixels = torch.randint(256, (2, 3, 20, 30), generator=generator, dtype=torch.uint8)
+    return extractor.prepare(list(pixels))
 
 
 def peer(**settings: object):
@@ -137,15 +146,71 @@ def test_mean_and_std_have_one_value_per_channel():
         build(channels=1, mean=(0.5, 0.5, 0.5))
 
 
-@pytest.mark.skipif(find_spec("xformers") is not None, reason="xformers is installed")
-def test_xformers_without_install_is_one_clear_error():
-    with pytest.raises(ValueError, match="xformers is not installed; pip install"):
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_xformers_without_a_gpu_is_one_clear_error():
+    with pytest.raises(ValueError, match=r"backbone\.attention: xformers .*choose attention=sdpa"):
         build(attention="xformers")
 
 
-def test_xformers_needs_cuda():
-    with pytest.raises(ValueError, match="CUDA"):
-        XformersAttention(8, 2)(torch.zeros(1, 3, 8))
+def test_a_kernel_chosen_for_a_gpu_is_left_out_on_the_cpu():
+    vit, seen = build(), []
+    for kernel in ("sdpa", "xformers"):
+        for block in vit.blocks:
+            block.attn.kernel = kernel
+        seen.append(vit(*glimpse(), vit.initial_state(2)))
+    assert torch.equal(*seen)
+    assert vit.describe("cpu") == "timm_vit, vit_tiny_patch16_224: attention by SDPA"
+
+
+@torch.no_grad()
+def test_look_sees_what_forward_does_and_compile_compiles_both():
+    vit, scene, calls = build(), picture(), []
+    windows, state = glimpse()[1], vit.initial_state(2)
+    wanted = vit(scene.read(windows), windows, state)
+    assert torch.equal(vit.look(scene, windows, state), wanted)
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        calls.append(len(graph.graph.nodes))
+        return graph
+
+    vit.compile(backend=backend)
+    torch.testing.assert_close(vit.look(scene, windows, state), wanted)
+    assert len(calls) == 1
+    torch.testing.assert_close(vit(scene.read(windows), windows, state), wanted)
+    assert len(calls) == 1  # the same code
+    for same in (copy.deepcopy(vit), pickle.loads(pickle.dumps(vit))):
+        same.state_tokens.data += 1
+        assert not torch.allclose(same.look(scene, windows, same.initial_state(2)), wanted)
+    assert len(calls) == 1  # not compiled
+    torch.testing.assert_close(vit.look(scene, windows, state), wanted)
+
+
+def test_positions_keep_float32_under_autocast_until_the_blocks():
+    """At zoom 8 neighbours differ by less than bfloat16 rounds either them or their sum."""
+    vit = build(width=None, heads=None, depth=1)
+    patches, windows = glimpse()
+    windows[..., 2] = 8
+    beside = windows + torch.tensor([2.0**-8, 0, 0])
+    entered = []
+    vit.blocks[0].register_forward_pre_hook(lambda _, given: entered.append(given[0][:, 3:]))
+    with torch.no_grad():
+        for reduced in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+                for one in (windows, beside):
+                    assert vit.position(one).dtype == torch.float32
+                    vit(patches, one, vit.initial_state(2))
+    step, reduced_step = entered[1] - entered[0], entered[3] - entered[2]
+    assert reduced_step.dtype == torch.float32
+    assert (reduced_step - step).norm() < 1e-3 * step.norm()
+
+
+def test_positions_of_the_mlp_are_scaled_to_one():
+    vit = build()
+    windows = glimpse()[1]
+    scaled = torch.cat([windows[..., :2] * 2 - 1, windows[..., 2:] / 2 - 1], -1).float()
+    mlp = vit.position
+    wanted = mlp.out(torch.nn.functional.gelu(mlp.hidden(scaled)))
+    assert torch.equal(mlp(windows), wanted)
 
 
 def test_sizes_follow_the_settings():
