@@ -1,6 +1,8 @@
 """The foveal model: from images of any sizes to states, by glimpses or in one ViT pass."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,15 @@ class Output:
     gazes: Tensor
 
 
+@dataclass(frozen=True)
+class _Captured:
+    """What ``FovealModel.compile`` made of the parts of a glimpse and of ViT mode."""
+
+    windows: Callable[[Tensor, Tensor], Tensor]
+    vit_windows: Callable[[Tensor, Tensor], Tensor]
+    see: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
 class FovealModel(nn.Module):
     """An extractor, a context, a backbone and a gaze policy, working together. Paper, section 2.
 
@@ -38,6 +49,8 @@ class FovealModel(nn.Module):
         backbone: the transformer.
         policy: where to look.
     """
+
+    _captured: _Captured | None = None
 
     def __init__(
         self,
@@ -104,12 +117,16 @@ class FovealModel(nn.Module):
                 " need one of each, or as many for every image"
             )
         traces = len(gaze) // len(scene)
-        sizes = scene.sizes.repeat_interleave(traces, 0)
-        return self.see(scene, self.context.windows(gaze, sizes, None), state)
+        sizes = scene.sizes if traces == 1 else scene.sizes.repeat_interleave(traces, 0)
+        lay = self._windows if self._captured is None else self._captured.windows
+        return self.see(scene, lay(gaze, sizes), state)
 
     def see(self, scene: Scene, windows: Tensor, state: Tensor) -> Tensor:
         """See windows [B * G, N, 3] of B images with state [B * G, K, D] -> state [B * G, K, D]."""
-        return self.backbone.look(scene, windows, state)
+        if self._captured is None:
+            return self.backbone.look(scene, windows, state)
+        pixels = self.backbone.read(scene, windows)  # no part of a graph, which would copy a scene
+        return self._captured.see(pixels, windows, state)
 
     def vit(self, images: Images) -> Tensor:
         """Look at whole images at once, as a plain ViT does -> [B, D]."""
@@ -118,8 +135,46 @@ class FovealModel(nn.Module):
     def vit_state(self, scene: Scene) -> Tensor:
         """Look at a whole scene at once -> state [B, K, D]."""
         centre = torch.full((len(scene), 2), 0.5, device=scene.sizes.device)
-        windows = self.vit_context.windows(centre, scene.sizes, None)
-        return self.see(scene, windows, self.initial_state(len(scene)))
+        lay = self._vit_windows if self._captured is None else self._captured.vit_windows
+        return self.see(scene, lay(centre, scene.sizes), self.initial_state(len(scene)))
+
+    def compile(self, **options: Any) -> None:
+        """Capture a glimpse, and ViT mode, for inference: fewer launches, the same numbers.
+
+        On a GPU a glimpse of few images is bound by its hundreds of launches. CUDA graphs make two
+        of them: all that lays out windows, and all from pixels to the next state; reading stays
+        between. Numbers differ by rounding. The first calls for a number of images compile and
+        record; from a second number on, code is compiled for any, and each is recorded once.
+
+        Weights may be loaded or moved afterwards. A copy of the model, what a pickle brings back,
+        and an export are as if it had never been compiled. A compiled model raises a ValueError
+        where gradients are recorded; to train, compile the backbone (``pretrain.compile``). A
+        program that calls ``torch.compiler.cudagraph_mark_step_begin`` is to do so for each batch
+        that it shows this model, too.
+
+        Args:
+            **options: for ``torch.compile``, such as ``backend`` or ``dynamic``; without ``mode``,
+                ``backend`` or ``options`` it is ``mode="reduce-overhead"``, CUDA graphs.
+        """
+        if not options.keys() & {"mode", "backend", "options"}:
+            options["mode"] = "reduce-overhead"
+        self._captured = _Captured(
+            _kept(self._windows, options),
+            _kept(self._vit_windows, options),
+            _kept(self._see, options),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_captured": None}  # type: ignore[no-untyped-call]
+
+    def _windows(self, gaze: Tensor, sizes: Tensor) -> Tensor:
+        return self.context.windows(gaze, sizes, None)
+
+    def _vit_windows(self, centre: Tensor, sizes: Tensor) -> Tensor:
+        return self.vit_context.windows(centre, sizes, None)
+
+    def _see(self, pixels: Tensor, windows: Tensor, state: Tensor) -> Tensor:
+        return self.backbone.see(pixels, windows, state)
 
     @property
     def finest_zoom(self) -> float:
@@ -131,6 +186,34 @@ class FovealModel(nn.Module):
     def device(self) -> torch.device:
         """The device of the weights."""
         return next(self.backbone.parameters()).device
+
+
+def _kept(function: Callable[..., Tensor], options: Mapping[str, Any]) -> Callable[..., Tensor]:
+    """Compile a function, and copy what its CUDA graph returns, so that it may be kept.
+
+    The next replay writes over a result, or forbids to read it. A copy of a few kilobytes also
+    frees us of ``cudagraph_mark_step_begin``, which is for whoever owns the iteration: it would
+    take the activations from a training step of others around us, and once anybody has called it
+    nothing begins anew without. Otherwise each call begins anew by itself, unless a backward pass
+    is still to come; hence no gradients.
+    """
+    compiled = torch.compile(function, **options)
+    known: set[torch.device] = set()
+
+    def call(*tensors: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            raise ValueError(
+                "the model was compiled for inference: call it under torch.no_grad(), or train "
+                "one that was not compiled"
+            )
+        device = tensors[0].device
+        if device not in known:  # let parts send there what they keep: a graph would send it anew
+            known.add(device)
+            return function(*tensors)
+        # The first state is a parameter, the same memory for all images: nothing to compile twice.
+        return compiled(*(one.detach().contiguous() for one in tensors)).clone()
+
+    return call
 
 
 def assemble(config: ModelConfig) -> FovealModel:
@@ -151,6 +234,7 @@ def assemble(config: ModelConfig) -> FovealModel:
     )
     context: ContextBuilder = part("context_builder", config.context)
     vit_context: ContextBuilder = part("context_builder", config.vit_context)
+    backbone.tune((context.num_windows, vit_context.num_windows))
     policy: GazePolicy = part(
         "gaze_policy",
         config.policy,

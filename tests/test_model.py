@@ -1,5 +1,9 @@
 """The model as a user calls it."""
 
+import copy
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +13,7 @@ import fovea
 from fovea.config import ConfigError, validate
 from fovea.model import FovealModel, assemble
 from fovea.recipe import ModelConfig
+from fovea.trained import Trained, load_trained
 
 
 def tiny(channels: int = 3, context: dict | None = None) -> FovealModel:
@@ -184,3 +189,117 @@ def test_gaze_that_does_not_fit_the_scene_is_refused():
     scene = model.prepare([np.zeros((20, 20), np.uint8)] * 2)
     with pytest.raises(ValueError, match="gaze has 3 rows and state 2; the scene's 2 images"):
         model.glimpse(scene, torch.full((3, 2), 0.5), model.initial_state(2))
+
+
+class Captures:
+    """A backend of torch.compile that counts what it is given, and runs it as it is."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+
+    def __call__(self, graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        self.graphs += 1
+        return graph
+
+
+@torch.no_grad()
+def test_a_compiled_model_gives_the_same_states_for_any_number_of_images():
+    plain, compiled = tiny(), tiny()
+    compiled.compile(backend="aot_eager")
+    images = [pixels(), pixels(40, 24, seed=1), pixels(9, 9, seed=2)]
+    for batch in (images[:2], images[:1], images):
+        wanted, found = (model(batch, 3, generator()) for model in (plain, compiled))
+        torch.testing.assert_close(found.states, wanted.states, rtol=0, atol=1e-5)
+        torch.testing.assert_close(compiled.vit(batch), plain.vit(batch), rtol=0, atol=1e-5)
+    scene, gaze = plain.prepare(images), torch.rand(6, 2, generator=generator())
+    state = torch.randn(6, 3, 16, generator=generator())
+    wanted, found = (model.glimpse(scene, gaze, state) for model in (plain, compiled))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_glimpse_is_compiled_once_in_two_graphs_without_the_scene():
+    torch.compiler.reset()
+    model, captures = tiny(), Captures()
+    model.compile(backend=captures)
+    model([pixels(), pixels(seed=1)], 4, generator())
+    assert captures.graphs == 2  # windows; pixels to state
+    model([pixels(70, 50), pixels(30, 80, seed=1)], 4, generator())  # of other sizes
+    assert captures.graphs == 2
+
+
+@torch.no_grad()
+def test_states_of_a_compiled_model_are_not_those_that_the_next_glimpse_overwrites():
+    """As a CUDA graph does, a backend gives every result the same memory."""
+    memory: dict[int, list[torch.Tensor]] = {}
+
+    def reuses(graph: torch.fx.GraphModule, _: object):
+        def run(*given: torch.Tensor):
+            results = graph(*given)
+            kept = memory.setdefault(id(graph), [one.clone() for one in results])
+            for here, there in zip(kept, results, strict=True):
+                here.copy_(there)
+            return kept
+
+        return run
+
+    torch.compiler.reset()
+    plain, compiled = tiny(), tiny()
+    compiled.compile(backend=reuses)
+    wanted, found = (model(pixels(), 3, generator()) for model in (plain, compiled))
+    assert len(memory) == 2
+    torch.testing.assert_close(found.states, wanted.states, rtol=0, atol=1e-5)
+    torch.testing.assert_close(compiled.vit(pixels()), plain.vit(pixels()), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_compiled_model_takes_other_weights_and_its_copies_are_not_compiled():
+    model, other, captures = tiny(), tiny(), Captures()
+    for weight in other.parameters():
+        weight.data += 0.1
+    torch.compiler.reset()
+    model.compile(backend=captures)
+    before = model(pixels(), 2, generator()).states
+    model.load_state_dict(copy.deepcopy(other.state_dict()))
+    assert model.state_dict().keys() == other.state_dict().keys()
+    wanted = other(pixels(), 2, generator()).states
+    assert not torch.allclose(wanted, before, atol=1e-3)
+    torch.testing.assert_close(model(pixels(), 2, generator()).states, wanted)
+    model.load_state_dict({n: one.clone() for n, one in other.state_dict().items()}, assign=True)
+    torch.testing.assert_close(model(pixels(), 2, generator()).states, wanted)
+    graphs = captures.graphs
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        copied.backbone.state_tokens.data += 1
+        assert not torch.allclose(copied([pixels()] * 5, 2, generator()).states[:1], wanted)
+    assert captures.graphs == graphs
+    model.to(torch.float64).float()
+    torch.testing.assert_close(model(pixels(), 2, generator()).states, wanted)
+    model.backbone = copy.deepcopy(tiny().backbone)
+    torch.testing.assert_close(model(pixels(), 2, generator()).states, before)
+
+
+def test_a_compiled_model_refuses_to_record_gradients():
+    model = tiny()
+    model.compile(backend="eager")
+    with pytest.raises(ValueError, match="compiled for inference: call it under"):
+        model(pixels(), 1)
+
+
+@pytest.mark.fault
+@torch.inference_mode()
+def test_by_default_a_model_is_compiled_by_inductor():
+    plain, compiled = tiny(), tiny()
+    compiled.compile()
+    wanted, found = (model(pixels(), 3, generator()) for model in (plain, compiled))
+    torch.testing.assert_close(found.states, wanted.states, rtol=0, atol=1e-5)
+
+
+def test_a_model_that_xformers_trained_loads_where_there_is_none(tmp_path: Path):
+    model = tiny()
+    settings = model.config.backbone.settings.model_copy(update={"attention": "xformers"})
+    component = model.config.backbone.model_copy(update={"settings": settings})
+    model.config = model.config.model_copy(update={"backbone": component})
+    (tmp_path / "pretrain").mkdir()
+    Trained(model).save(tmp_path / "pretrain/trained.pt")
+    loaded = load_trained(tmp_path).model
+    assert loaded.config.backbone.settings.attention == "auto"
