@@ -113,15 +113,14 @@ class Backbone(nn.Module, ABC):
     def look(self, scene: Scene, windows: Tensor, state: Tensor) -> Tensor:
         """Read and see: windows [B * G, N, 3] of B images, state [B * G, K, D] -> the next state.
 
-        Reading is left out of what is compiled: a CUDA graph would copy the scene.
+        Only ``see`` is ever compiled: a CUDA graph would copy the scene.
         """
         return self.see(self.read(scene, windows), windows, state)
 
     def read(self, scene: Scene, windows: Tensor) -> Tensor:
         """Read what ``see`` takes: windows [B * G, N, 3] of B images -> patches [B * G, N, ...].
 
-        A backbone that flattens its patches may override both with ``scene.tokens``, which a GPU
-        normalises while it reads; then ``compile`` is to compile what ``see`` does.
+        To take ``scene.tokens``, normalised while it is read, override both, and ``compile``.
         """
         patches = scene.read(windows.reshape(len(scene), -1, 3))  # [B, G * N, C, P, P]
         return patches.reshape(*windows.shape[:2], *patches.shape[2:])
@@ -132,10 +131,7 @@ class Backbone(nn.Module, ABC):
         return seen
 
     def tune(self, windows: tuple[int, ...]) -> None:
-        """Choose what is fastest on this machine, for passes over so many windows each.
-
-        Called when a model is assembled; by default there is nothing to choose.
-        """
+        """Choose what is fastest here for passes over so many windows; by default, do nothing."""
 
     def describe(self, device: torch.device | str | None = None) -> str:
         """Say in a line what works on a device, for logs."""

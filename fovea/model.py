@@ -1,6 +1,6 @@
 """The foveal model: from images of any sizes to states, by glimpses or in one ViT pass."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,26 +141,27 @@ class FovealModel(nn.Module):
     def compile(self, **options: Any) -> None:
         """Capture a glimpse, and ViT mode, for inference: fewer launches, the same numbers.
 
-        On a GPU a glimpse of few images is bound by hundreds of launches; CUDA graphs make three of
-        them: windows of a gaze, reading, and all from pixels to the next state. Numbers differ by
-        rounding. The first two or three calls for a number of images compile and record; after
-        a second number, code is compiled for any, and each is recorded once.
+        On a GPU a glimpse of few images is bound by its hundreds of launches. CUDA graphs make two
+        of them: all that lays out windows, and all from pixels to the next state; reading stays
+        between. Numbers differ by rounding. The first calls for a number of images compile and
+        record; from a second number on, code is compiled for any, and each is recorded once.
 
         Weights may be loaded or moved afterwards. A copy of the model, what a pickle brings back,
-        and an export are as if it had never been compiled. To train a compiled network, compile
-        the backbone alone (``pretrain.compile``).
+        and an export are as if it had never been compiled. A compiled model raises a ValueError
+        where gradients are recorded; to train, compile the backbone (``pretrain.compile``). A
+        program that calls ``torch.compiler.cudagraph_mark_step_begin`` is to do so for each batch
+        that it shows this model, too.
 
         Args:
             **options: for ``torch.compile``, such as ``backend`` or ``dynamic``; without ``mode``,
-                ``backend`` or ``options`` it is ``mode="reduce-overhead"``, CUDA graphs. A compiled
-                model raises a ValueError where gradients are recorded.
+                ``backend`` or ``options`` it is ``mode="reduce-overhead"``, CUDA graphs.
         """
         if not options.keys() & {"mode", "backend", "options"}:
             options["mode"] = "reduce-overhead"
         self._captured = _Captured(
-            _kept(torch.compile(self._windows, **options)),
-            _kept(torch.compile(self._vit_windows, **options)),
-            _kept(torch.compile(self._see, **options)),
+            _kept(self._windows, options),
+            _kept(self._vit_windows, options),
+            _kept(self._see, options),
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -187,14 +188,17 @@ class FovealModel(nn.Module):
         return next(self.backbone.parameters()).device
 
 
-def _kept(compiled: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Copy what a CUDA graph returns, so that it may be kept.
+def _kept(function: Callable[..., Tensor], options: Mapping[str, Any]) -> Callable[..., Tensor]:
+    """Compile a function, and copy what its CUDA graph returns, so that it may be kept.
 
-    The next replay writes over it, or forbids to read it. A copy of a few kilobytes also frees us
-    of ``cudagraph_mark_step_begin``: that is for whoever owns the iteration, and would take the
-    activations from a training step of others around us. Without anything alive in the graph's
-    memory each call begins anew by itself, unless a backward pass is to come; hence no gradients.
+    The next replay writes over a result, or forbids to read it. A copy of a few kilobytes also
+    frees us of ``cudagraph_mark_step_begin``, which is for whoever owns the iteration: it would
+    take the activations from a training step of others around us, and once anybody has called it
+    nothing begins anew without. Otherwise each call begins anew by itself, unless a backward pass
+    is still to come; hence no gradients.
     """
+    compiled = torch.compile(function, **options)
+    known: set[torch.device] = set()
 
     def call(*tensors: Tensor) -> Tensor:
         if torch.is_grad_enabled():
@@ -202,6 +206,10 @@ def _kept(compiled: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 "the model was compiled for inference: call it under torch.no_grad(), or train "
                 "one that was not compiled"
             )
+        device = tensors[0].device
+        if device not in known:  # let parts send there what they keep: a graph would send it anew
+            known.add(device)
+            return function(*tensors)
         # The first state is a parameter, the same memory for all images: nothing to compile twice.
         return compiled(*(one.detach().contiguous() for one in tensors)).clone()
 
