@@ -241,7 +241,7 @@ def _check_array(shape: tuple[int, ...], dtype: str, name: str) -> None:
 
 
 def _check_range(tensor: Tensor, name: str) -> None:
-    if tensor.is_floating_point():
+    if tensor.is_floating_point():  # the host waits for a GPU: a wrong range would go unseen
         low, high = (bound.item() for bound in tensor.detach().aminmax())
         if not 0 <= low <= high <= 1:  # so written, it refuses NaN too
             raise ValueError(f"{name}: float pixels from {low:g} to {high:g}, expected 0 to 1")

@@ -132,10 +132,11 @@ class PyramidScene(Scene):
             ValueError: the windows are not finite, or their shape does not fit the scene.
             BadImage: a part of a file that is needed is damaged.
         """
-        check_windows(windows.cpu(), self.sizes)
+        windows = windows.cpu()  # the host decodes what they need, and so waits for a GPU's
+        check_windows(windows, self.sizes)
         B, N, _ = windows.shape
         C, P = len(self.fill), self.patch_size
-        regions = self._regions(windows.cpu(), self.sizes.cpu())
+        regions = self._regions(windows, self.sizes.cpu())
         out = torch.empty(B * N, C, P, P, device=self.fill.device)
         for side in regions.side.unique().tolist():
             same = (regions.side == side).nonzero()[:, 0]

@@ -61,7 +61,7 @@ class ResizeScene(Scene):
 
     def read(self, windows: Tensor) -> Tensor:
         """Read patches: windows [B, N, 3] -> patches [B, N, C, P, P], float32 in [0, 1]."""
-        geometry.check_windows(windows.cpu(), self.sizes)
+        geometry.check_windows(windows.cpu(), self.sizes)  # slow and obvious: it waits for a GPU
         low, high = geometry.cells(windows, self.sizes, self.patch_size)
         B, N, _ = windows.shape
         out = torch.empty(B, N, len(self.fill), self.patch_size, self.patch_size, device=low.device)
