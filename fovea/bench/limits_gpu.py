@@ -84,7 +84,7 @@ def _plain(point: GpuPoint, side: int) -> str:
 INFERENCE_CUDA: tuple[Limit[GpuInference], ...] = (
     Limit("8 glimpses of a ViT-S, 1 image, bfloat16, ms", "<=", 3, _glimpses),
     *(
-        Limit(f"plain ViT-S / 8 glimpses, {batch} images, from 448 px", ">=", 1, number)
+        Limit(f"plain ViT-S / 8 glimpses, batch {batch}, from 448 px", ">=", 1, number)
         for batch, number in ((1, _beside_plain(1)), (32, _beside_plain(32)))
     ),
 )

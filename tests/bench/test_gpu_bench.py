@@ -210,7 +210,7 @@ def test_goals_hold_where_everything_is_fast() -> None:
         (
             INFERENCE_CUDA,
             inference(32, **{"plain_ViT-S,_compiled,_448_px": 1.9e-3}),
-            "plain ViT-S / 8 glimpses, 32 images, from 448 px",
+            "plain ViT-S / 8 glimpses, batch 32, from 448 px",
         ),
         (STEPS_CUDA, training(ours=1.2, dino=1.4), "FLOP/s of our step / matrix product"),
         (STEPS_CUDA, training(dino=1.05), "step: img/s x FLOPs, ours / DINO"),
