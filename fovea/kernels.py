@@ -3,6 +3,7 @@
 import os
 from functools import cache
 from importlib.util import find_spec
+from shutil import which
 
 import torch
 
@@ -16,12 +17,20 @@ def is_installed(package: str) -> bool:
 
 
 def runs_triton(device: torch.device) -> bool:
-    """Say whether kernels of triton run on a device: a recent GPU, or any, where they interpret."""
+    """Say whether kernels of triton run on a device: a recent GPU, or any, where they interpret.
+
+    For a GPU, triton builds its launcher with a C compiler when a kernel first runs.
+    """
     if not is_installed("triton"):
         return False
-    return interprets_triton() or (
-        device.type == "cuda" and torch.cuda.get_device_capability(device) >= _OLDEST
-    )
+    if interprets_triton() or device.type != "cuda":
+        return interprets_triton()
+    return _has_compiler() and torch.cuda.get_device_capability(device) >= _OLDEST
+
+
+@cache
+def _has_compiler() -> bool:
+    return bool(os.environ.get("CC") or which("gcc") or which("clang"))
 
 
 def interprets_triton() -> bool:

@@ -203,17 +203,23 @@ def _kept(function: Callable[..., Tensor], options: Mapping[str, Any]) -> Callab
     def call(*tensors: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             raise ValueError(
-                "the model was compiled for inference: call it under torch.no_grad(), or train "
-                "one that was not compiled"
+                "the model was compiled for inference: call it under torch.no_grad() or "
+                "torch.inference_mode(), or train one that was not compiled"
             )
         device = tensors[0].device
         if device not in known:  # let parts send there what they keep: a graph would send it anew
             known.add(device)
             return function(*tensors)
-        # The first state is a parameter, the same memory for all images: nothing to compile twice.
-        return compiled(*(one.detach().contiguous() for one in tensors)).clone()
+        return compiled(*(_alike(one.detach()) for one in tensors)).clone()
 
     return call
+
+
+def _alike(tensor: Tensor) -> Tensor:
+    """Make the first state, a parameter, a tensor as later states are: compiled once for both."""
+    if torch.is_inference_mode_enabled() and not tensor.is_inference():
+        return tensor.clone(memory_format=torch.contiguous_format)
+    return tensor.contiguous()
 
 
 def assemble(config: ModelConfig) -> FovealModel:

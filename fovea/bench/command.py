@@ -221,7 +221,7 @@ def _gpu(arguments: argparse.Namespace) -> int:
 
     if arguments.device == "cpu" and not arguments.quick:
         raise ValueError("--device cpu rehearses what a GPU is for: add --quick")
-    is_page = arguments.device == "cuda" and _PAGES.is_dir()
+    is_page = arguments.device == "cuda" and not arguments.quick and _PAGES.is_dir()
     out = arguments.out or (_PAGES if is_page else Path("runs/bench/gpu"))
     run = check_and_measure(arguments.device, arguments.quick, arguments.photos, out)
     missed = [one.name for one in run.goals if arguments.check and not one.holds]

@@ -41,6 +41,7 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 def local_rank() -> int:
     """Return the number of this process on its machine: the number of its GPU."""
+    _read_slurm()
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fovea.engine.seeding import step_generator
-from fovea.images import Array, Unopened
+from fovea.images import Array, Packed, Unopened, packable
 from fovea.interfaces import PatchExtractor
 from fovea.stages.stage import Stage
 
@@ -104,13 +104,24 @@ def _usage(
         calls = stack.enter_context(_growth(backbones, live))
         parts = stack.enter_context(_growth(blocks, live))
         peaks = stack.enter_context(_peaks(blocks, live))
-        scene = extractor.prepare(images, device)
+        sent = _sent(images, extractor, device)
+        scene = extractor.prepare(sent[0], device)
         with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
             loss = stage(scene, labels, _HALFWAY, generator)
         kept = live.bytes  # while loss and scene are here
-    del loss, scene
+    del loss, scene, sent
     sizes = kept, max(calls, default=0), max(parts, default=0)
     return Usage(*sizes, tuple(peaks) or (live.most,))
+
+
+def _sent(
+    images: list[Array | Unopened], extractor: PatchExtractor, device: torch.device
+) -> list[Any]:
+    """Send a batch as training does, and the next one, which arrives during the step."""
+    if not (extractor.takes_packed_on_device and packable(images)):
+        return [images]
+    packed = Packed.of(images)
+    return [packed.to(device), Packed(packed.pixels.clone().to(device), packed.shapes)]
 
 
 class Live(TorchDispatchMode):

@@ -58,7 +58,8 @@ def enlarged_accuracy(
             trained.model.device,
         )
         labels = batch.labels[: len(batch_images)]
-        boxes = None if batch.boxes is None else batch.boxes[: len(batch_images)]
+        there = None if batch.boxes is None else batch.boxes.to(trained.model.device)
+        boxes = None if there is None else there[: len(batch_images)]
         answers, _ = classify(trained, scene, boxes, gaze, glimpses, generator)
         right["glimpses"] += _count(answers[-1], labels)
         right["vit"] += _count(_vit_answers(trained, scene, 1, True), labels)

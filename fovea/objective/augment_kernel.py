@@ -4,6 +4,7 @@ Contrast needs the mean of a whole view, so a first kernel measures every patch.
 patch, makes all changes and writes it; blur and mirror image need no pixels of other patches.
 """
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -21,7 +22,8 @@ def change(patches: Tensor, changes: Changes) -> Tensor:
         return out
     patches, brightness = patches.contiguous(), changes.brightness.contiguous()
     luma = patches.new_empty(R, N)
-    _measure[(R * N,)](patches, brightness, luma, N, C, P, triton.next_power_of_2(P * P))
+    with torch.cuda.device_of(patches):
+        _measure[(R * N,)](patches, brightness, luma, N, C, P, triton.next_power_of_2(P * P))
     colour, blur = changes.colour, changes.blur
     recolour = (None,) * 3 if colour is None else (colour.saturation, colour.hue, colour.grey)
     others = (changes.contrast, luma.mean(1), *recolour, blur, changes.solarized)
@@ -29,7 +31,9 @@ def change(patches: Tensor, changes: Changes) -> Tensor:
     side = max(triton.next_power_of_2(P), 1 if blur is None else _DOT)
     warps = min(max(side * side // 128, 1), 8)  # four pixels a thread
     flipped = changes.flipped.contiguous()
-    _change[(R * N,)](patches, out, flipped, brightness, *inputs, N, C, P, side, num_warps=warps)
+    with torch.cuda.device_of(patches):
+        grid, sizes = (R * N,), (N, C, P, side)
+        _change[grid](patches, out, flipped, brightness, *inputs, *sizes, num_warps=warps)
     return out
 
 

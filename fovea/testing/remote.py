@@ -86,6 +86,10 @@ class Remote(torch.Tensor):
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]  # torch's has a keyword
         return f"Remote({self.held})"
 
+    def __format__(self, spec: str) -> str:
+        wait("format")
+        return format(self.held, spec)
+
     # as torch's own subclasses have it
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 

@@ -7,8 +7,8 @@
 Their numbers are on the CPU. It finds what a test on the CPU cannot: a forgotten ``device=``, a
 generator of another device, a scalar left behind and, by ``waits``, lines where the host waits for
 the device. It has no kernels of a GPU (Triton, NCCL) and tells nothing about speed. Autograd's
-engine needs a real device, so ``backward`` gives each leaf that the loss depends on a gradient of
-1e-3. On a machine with a GPU, everything runs on that GPU instead.
+engine needs a real device, so ``backward`` sets the gradient of each leaf that the loss depends on
+to 1e-3; it adds nothing up. On a machine with a GPU, everything runs on that GPU instead.
 """
 
 import warnings

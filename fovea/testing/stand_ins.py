@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -27,10 +27,13 @@ def stand_ins() -> Iterable[tuple[object, str, Any]]:
         "current_device": lambda: 0,
         "device_count": lambda: 1,
         "set_device": lambda _: None,
-        "device": lambda _: nullcontext(),
+        "device": _Chosen,
+        "device_of": _Chosen,
         "synchronize": lambda *_: wait("torch.cuda.synchronize"),
         "get_device_name": lambda *_: "second device",
-        "get_device_properties": lambda *_: types.SimpleNamespace(total_memory=MEMORY),
+        "get_device_properties": lambda *_: types.SimpleNamespace(
+            name="second device", total_memory=MEMORY, multi_processor_count=1, major=0, minor=0
+        ),
         "get_device_capability": lambda *_: (0, 0),
         "mem_get_info": lambda *_: (MEMORY, MEMORY),
         "max_memory_allocated": lambda *_: 0,
@@ -46,6 +49,8 @@ def stand_ins() -> Iterable[tuple[object, str, Any]]:
     }
     yield from ((torch.cuda, name, stand_in) for name, stand_in in of_cuda.items())
     yield torch, "Generator", _Generator
+    yield torch.autograd, "backward", lambda losses, *_, **__: _each_backward(losses)
+    yield torch.autograd, "grad", lambda _, inputs, *__, **___: _gradients(inputs)
     yield BatchGenerator, "__new__", _new_generator
     yield BatchGenerator, "__init__", _Generator.__init__
     yield BatchGenerator, "device", _Generator.device
@@ -76,6 +81,16 @@ class _Generator(_GENERATOR):
 
     def __init__(self, device: torch.device | str = "cpu"):
         pass
+
+
+class _Chosen(AbstractContextManager[None]):
+    """Chooses a device: there is only one."""
+
+    def __init__(self, device: object):
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        """Do nothing."""
 
 
 class _Event:
@@ -124,6 +139,17 @@ class _Stream:
     def synchronize(self) -> None:
         """Wait on the host."""
         wait("Stream.synchronize")
+
+
+def _each_backward(losses: Any) -> None:
+    for loss in (losses,) if isinstance(losses, Tensor) else losses:
+        _backward(loss)
+
+
+def _gradients(inputs: Any) -> tuple[Tensor, ...]:
+    """Return the gradients that ``_backward`` would give leaves."""
+    several = (inputs,) if isinstance(inputs, Tensor) else inputs
+    return tuple(torch.full_like(one, _GRADIENT) for one in several)
 
 
 def _fetched(tensor: Tensor) -> Tensor:
