@@ -2,9 +2,7 @@
 
 import importlib.util
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +23,11 @@ from fovea.images import Array
 from fovea.interfaces import Loss
 from fovea.model import FovealModel
 from fovea.recipe import model_tree
+from fovea.testing.second_device import waits as waiting
 
 _FLOAT32 = 1e-4  # relative: sums in another order, through all blocks
 _GRADIENT = 1e-3
 _BFLOAT16 = 0.05  # relative: 8 bits of mantissa, through all blocks
-_WAITED = "called a synchronizing"  # as torch warns; it also warns that the mode is new
 _BATCH = 6
 _GLIMPSES = 3
 _KINDS = (
@@ -75,14 +73,14 @@ def waits(setting: Setting) -> Iterator[Finding]:
     batch = training.batch()
     for index in range(3):  # kernels are compiled, averages are made
         training.step(index, batch)
-    with _waiting() as of_step:
+    with waiting() as of_step:
         training.step(3, batch)
     model = fovea.build_model("vitt16_foveal").cuda()
     with torch.inference_mode():
         scene, state = model.prepare(list(pictures(setting).values())), model.initial_state(_BATCH)
         gaze = torch.rand(_BATCH, 2, device="cuda")
         model.glimpse(scene, gaze, state)
-        with _waiting() as of_glimpse:
+        with waiting() as of_glimpse:
             model.glimpse(scene, gaze, state)
     for where, lines in (("step", of_step), ("glimpse", of_glimpse)):
         print(where, *lines, sep="\n  ")
@@ -239,18 +237,3 @@ def _gradients(module: nn.Module, output: Tensor) -> Tensor:
     output.square().mean().backward()
     gradients = [one.grad for one in module.parameters() if one.grad is not None]
     return torch.cat([one.flatten().cpu() for one in gradients])
-
-
-@contextmanager
-def _waiting() -> Iterator[list[str]]:
-    """List the operations within for which the host waits, as torch's debug mode sees them."""
-    found: list[str] = []
-    torch.cuda.synchronize()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            yield found
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-    found += [f"{one.filename}:{one.lineno}" for one in caught if _WAITED in str(one.message)]

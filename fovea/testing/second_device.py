@@ -21,6 +21,8 @@ import torch
 from fovea.testing.remote import CUDA, Makers, Operations, Remote, open_waits, pinned
 from fovea.testing.stand_ins import stand_ins
 
+_WAITED = "called a synchronizing"  # what torch's debug mode warns of
+
 
 @contextmanager
 def second_device() -> Iterator[torch.device]:
@@ -51,6 +53,7 @@ def waits() -> Iterator[list[str]]:
     """
     found: list[str] = []
     if torch.cuda.device_count() and not isinstance(torch.zeros(1, device="cuda"), Remote):
+        torch.cuda.synchronize()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
@@ -58,9 +61,8 @@ def waits() -> Iterator[list[str]]:
                 yield found
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-        found += [
-            str(one.message) for one in caught if "called a synchronizing" in str(one.message)
-        ]
+        seen = [one for one in caught if _WAITED in str(one.message)]
+        found += [f"{one.filename}:{one.lineno}" for one in seen]
         return
     open_waits.append(found)
     try:

@@ -28,6 +28,8 @@ def waited(folder: Path, stage: str, steps: int, *words: str) -> list[str]:
     return found
 
 
+SEEN = not torch.cuda.is_available()
+"""Whether the guard's wait for its event is listed: torch's debug mode on a GPU does not see it."""
 STAGES = ("pretrain", "probe", "policy")
 
 
@@ -37,8 +39,8 @@ def test_a_step_waits_once_for_the_guard(stage: str, tmp_path: Path) -> None:
     more = sorted(many)
     for one in few:
         more.remove(one)
-    assert len(more) == 2, more
-    assert all("Event.synchronize" in one or torch.cuda.is_available() for one in more), more
+    assert len(more) == 2 * SEEN, more
+    assert all("Event.synchronize" in one for one in more), more
 
 
 def test_colour_images_and_bfloat16_wait_no_more(tmp_path: Path) -> None:
@@ -47,7 +49,7 @@ def test_colour_images_and_bfloat16_wait_no_more(tmp_path: Path) -> None:
         *("pretrain.objective.augment.hue=0.1", "pretrain.objective.augment.saturation=0.2"),
     ]
     few, many = (waited(tmp_path, "pretrain", steps, *words) for steps in (3, 5))
-    assert len(many) == len(few) + 2, set(many) - set(few)
+    assert len(many) == len(few) + 2 * SEEN, set(many) - set(few)
 
 
 @pytest.mark.parametrize("policy", ["random", "gmm"])
